@@ -1,0 +1,1 @@
+"""Hears: features, Whisper modules, decoding, voice activity, checkpoints. Knows nothing of jobs."""

@@ -1,0 +1,1 @@
+"""Decides: plan, merge, coverage; pure decisions apart from their I/O. Never imports JAX or workers."""

@@ -1,0 +1,244 @@
+"""The words that every layer shares: frozen values, no I/O.
+
+Time is counted in samples at 16 kHz, as integers, half-open: `Span(0, 16_000)` is the first second. Seconds appear
+only where people or subtitle files read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+SAMPLE_RATE = 16_000  # samples per second; the clock of the whole farm
+
+Task = Literal["transcribe", "translate"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open range of samples `[start, end)` at 16 kHz."""
+
+    start: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"a span needs 0 <= start <= end, got [{self.start}, {self.end})")
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    @property
+    def seconds(self) -> float:
+        """Its length in seconds."""
+        return len(self) / SAMPLE_RATE
+
+    def intersection(self, other: Span) -> Span | None:
+        """The samples in both, or None where they share none."""
+        start, end = max(self.start, other.start), min(self.end, other.end)
+        return Span(start, end) if start < end else None
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word with its time; `text` keeps its leading space, so that words joined give the segment's text."""
+
+    span: Span
+    text: str
+    probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A stretch of text with its time in the recording, and how sure the model was of it."""
+
+    span: Span
+    text: str
+    #: Index of the chunk that the text came from.
+    chunk: int
+    #: Mean log-probability of the chunk's tokens, under the rules they were chosen by.
+    avg_logprob: float
+    #: Length of the chunk's text over its zlib-compressed length; loops compress well (> 2.4 is suspect).
+    compression_ratio: float
+    #: Probability of <|nospeech|> where the transcript would start.
+    no_speech_prob: float
+    temperature: float = 0.0
+    words: tuple[Word, ...] = ()
+
+
+class CoverageKind(StrEnum):
+    """What became of a stretch of the recording."""
+
+    TRANSCRIBED = "transcribed"
+    SILENCE = "silence"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoveragePiece:
+    """One stretch of the recording and what became of it."""
+
+    span: Span
+    kind: CoverageKind
+    #: For silence: the highest speech probability that voice activity detection saw in it.
+    score: float | None = None
+    #: For what failed or was skipped: why.
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """A partition of the recording's duration: every sample lies in exactly one piece."""
+
+    pieces: tuple[CoveragePiece, ...]
+
+    def __post_init__(self) -> None:
+        at = 0
+        for piece in self.pieces:
+            if piece.span.start != at:
+                raise ValueError(f"coverage has a hole or an overlap at sample {at}: next piece is {piece.span}")
+            at = piece.span.end
+
+    def __iter__(self) -> Iterator[CoveragePiece]:
+        return iter(self.pieces)
+
+    @property
+    def duration(self) -> int:
+        """Samples covered: the whole recording."""
+        return self.pieces[-1].span.end if self.pieces else 0
+
+    def samples(self, kind: CoverageKind) -> int:
+        """How many samples are of that kind."""
+        return sum(len(piece.span) for piece in self.pieces if piece.kind is kind)
+
+    @property
+    def gaps(self) -> tuple[CoveragePiece, ...]:
+        """The stretches that could not be transcribed."""
+        return tuple(piece for piece in self.pieces if piece.kind is CoverageKind.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything besides the model that can change a transcript's text; each field is part of the work's digest."""
+
+    #: A language code of the checkpoint ("en"), or "auto" to detect it from the recording.
+    language: str = "auto"
+    task: Task = "transcribe"
+    #: Longest chunk in seconds, at most the model's window.
+    chunk_length: float = 30.0
+    #: Seconds that two chunks share where speech had to be cut without a pause.
+    overlap: float = 3.0
+    #: Leave silence out, found by voice activity detection; without it, chunks tile the whole recording.
+    vad: bool = True
+    #: A chunk is taken for silence if <|nospeech|> is likelier than this ...
+    no_speech_threshold: float = 0.6
+    #: ... and its text less sure than this.
+    log_prob_threshold: float = -1.0
+
+    def digest(self) -> str:
+        """A short name for this set of options."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A span of at most one model window: the unit of work. Neighbours overlap where speech was cut."""
+
+    index: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkResult:
+    """What the engine heard in one chunk; times are in the recording, not in the chunk."""
+
+    index: int
+    span: Span
+    language: str
+    segments: tuple[Segment, ...]
+    #: Set where the chunk gave no text on purpose: it becomes coverage `skipped`.
+    skipped: str | None = None
+    #: Set where the chunk could not be decoded: it becomes coverage `failed`, a gap.
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a transcript comes from: enough to make it again."""
+
+    model: str
+    model_digest: str
+    dtype: str
+    options: Options
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """A version of a recording's text."""
+
+    #: The name the recording was given under, for people.
+    source: str
+    #: SHA-256 of the decoded samples: what the recording is.
+    recording: str
+    #: Samples at 16 kHz.
+    duration: int
+    language: str
+    #: How sure the detection was; None where the language was given.
+    language_probability: float | None
+    segments: tuple[Segment, ...]
+    coverage: Coverage
+    provenance: Provenance
+    #: Why the source ended before its own end, None where it was whole.
+    ended_early: str | None = None
+    #: Which channel of the source this is, from 1; None where channels were mixed.
+    channel: int | None = None
+    #: Open for what a caller wants to keep beside it; never read by the farm.
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The whole text: the segments joined."""
+        return join_text(segment.text for segment in self.segments)
+
+    # The writers are pure functions of a transcript that know nothing of files. They are imported where they are
+    # called, because they are written in terms of this module.
+    def to_txt(self) -> str:
+        """Plain text, a line per segment."""
+        from stenopool.formats import render  # noqa: PLC0415
+
+        return render(self, "txt")
+
+    def to_srt(self) -> str:
+        """SubRip subtitles."""
+        from stenopool.formats import render  # noqa: PLC0415
+
+        return render(self, "srt")
+
+    def to_vtt(self) -> str:
+        """WebVTT subtitles."""
+        from stenopool.formats import render  # noqa: PLC0415
+
+        return render(self, "vtt")
+
+    def to_tsv(self) -> str:
+        """Tab-separated start, end (milliseconds) and text."""
+        from stenopool.formats import render  # noqa: PLC0415
+
+        return render(self, "tsv")
+
+    def to_json(self) -> str:
+        """The published JSON schema, whole."""
+        from stenopool.formats import render  # noqa: PLC0415
+
+        return render(self, "json")
+
+
+def join_text(texts: Iterable[str]) -> str:
+    """Segments' texts as one: pieces bring their own leading spaces, as the tokenizer made them."""
+    return "".join(texts).strip()

@@ -1,0 +1,63 @@
+"""The one error tree.
+
+    StenopoolError
+    ├── UsageError            what was asked for does not fit together
+    ├── MediaError            a source that cannot become sound
+    │   ├── MediaMissing      no such file, or it cannot be read
+    │   └── MediaUnreadable   it is there, but it is not audio, or broken from the start
+    ├── CheckpointError       a model that is missing, damaged or of another kind
+    │   └── HubUnreachable    the model hub did not answer
+    ├── EngineError           the model or the device failed on a chunk
+    └── LedgerError           the database of this machine refuses or is of another version
+
+Every message is one line that names the thing and the cure; `retryable` says whether the same call can succeed
+later without anybody changing anything.
+"""
+
+from __future__ import annotations
+
+
+class StenopoolError(Exception):
+    """Something went wrong that has a name."""
+
+    #: Whether trying again later, unchanged, can help.
+    retryable = False
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class UsageError(StenopoolError):
+    """What was asked for does not fit together."""
+
+
+class MediaError(StenopoolError):
+    """A source that cannot become sound."""
+
+
+class MediaMissing(MediaError):  # noqa: N818 - read as a statement: "media missing"
+    """No such file, or it cannot be read."""
+
+
+class MediaUnreadable(MediaError):  # noqa: N818
+    """The file is there, but it is not audio, or broken from the start."""
+
+
+class CheckpointError(StenopoolError):
+    """A model that is missing, damaged or of another kind."""
+
+
+class HubUnreachable(CheckpointError):  # noqa: N818
+    """The model hub did not answer."""
+
+    retryable = True
+
+
+class EngineError(StenopoolError):
+    """The model or the device failed on a chunk."""
+
+    retryable = True
+
+
+class LedgerError(StenopoolError):
+    """The database of this machine refuses, or is of another version."""

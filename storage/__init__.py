@@ -1,0 +1,1 @@
+"""Keeps: the ledger (SQLAlchemy) and the object store."""
