@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 SAMPLE_RATE = 16_000  # samples per second; the clock of the whole farm
 
@@ -198,8 +198,6 @@ class Transcript:
     ended_early: str | None = None
     #: Which channel of the source this is, from 1; None where channels were mixed.
     channel: int | None = None
-    #: Open for what a caller wants to keep beside it; never read by the farm.
-    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
