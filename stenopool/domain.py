@@ -208,31 +208,31 @@ class Transcript:
     # called, because they are written in terms of this module.
     def to_txt(self) -> str:
         """Plain text, a line per segment."""
-        from stenopool.formats import render  # noqa: PLC0415
+        from stenopool.formats import render
 
         return render(self, "txt")
 
     def to_srt(self) -> str:
         """SubRip subtitles."""
-        from stenopool.formats import render  # noqa: PLC0415
+        from stenopool.formats import render
 
         return render(self, "srt")
 
     def to_vtt(self) -> str:
         """WebVTT subtitles."""
-        from stenopool.formats import render  # noqa: PLC0415
+        from stenopool.formats import render
 
         return render(self, "vtt")
 
     def to_tsv(self) -> str:
         """Tab-separated start, end (milliseconds) and text."""
-        from stenopool.formats import render  # noqa: PLC0415
+        from stenopool.formats import render
 
         return render(self, "tsv")
 
     def to_json(self) -> str:
         """The published JSON schema, whole."""
-        from stenopool.formats import render  # noqa: PLC0415
+        from stenopool.formats import render
 
         return render(self, "json")
 

@@ -1,0 +1,131 @@
+"""Checkpoints: where one lies, what it says of itself, and its digest.
+
+A name is, in this order: the bundled model (`pocket`), a folder, or a Hugging Face repository (`openai/whisper-tiny`),
+which is downloaded once into the hub's own cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from models.whisper.dims import ModelDimensions
+from stenopool.errors import CheckpointError, HubUnreachable
+
+#: Models that travel with the package, by name.
+BUNDLED = {"pocket": Path(__file__).parent / "pocket"}
+
+#: What is fetched of a repository: never pickled weights, nor those of other frameworks.
+_WANTED = ("*.json", "*.txt", "model*.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder in Hugging Face's layout."""
+
+    #: As the user gave it.
+    name: str
+    folder: Path
+
+    def _json(self, file: str) -> dict[str, Any]:
+        path = self.folder / file
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise CheckpointError(f"{self.name}: {file} is missing; is {self.folder} a Whisper checkpoint?") from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"{path}: not readable as JSON ({error}); fetch the checkpoint again") from error
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path}: expected a JSON object; fetch the checkpoint again")
+        return content
+
+    @cached_property
+    def dims(self) -> ModelDimensions:
+        """Sizes, from `config.json`."""
+        return ModelDimensions.from_config(self._json("config.json"), self.name)
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """`generation_config.json`: ids of languages, tasks and suppressed tokens. Empty where there is none."""
+        return self._json("generation_config.json") if (self.folder / "generation_config.json").exists() else {}
+
+    @cached_property
+    def weights(self) -> list[Path]:
+        """The safetensors file, or all shards of the index.
+
+        Raises:
+            CheckpointError: there are none; pickled weights are named with the way to convert them.
+        """
+        single, index = self.folder / "model.safetensors", self.folder / "model.safetensors.index.json"
+        if single.exists():
+            return [single]
+        if index.exists():
+            files = [self.folder / name for name in sorted(set(self._json(index.name).get("weight_map", {}).values()))]
+            if missing := [file.name for file in files if not file.exists()]:
+                raise CheckpointError(f"{self.name}: {', '.join(missing)} missing; fetch the checkpoint again")
+            return files
+        if pickled := sorted(file.name for file in self.folder.glob("*.bin")):
+            raise CheckpointError(
+                f"{self.name}: only pickled weights ({pickled[0]}), which can run code when loaded; convert them once "
+                "with transformers: WhisperForConditionalGeneration.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+            )
+        raise CheckpointError(f"{self.name}: no model.safetensors in {self.folder}")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the weights and everything that changes what they say, so that other weights are other work."""
+        total = hashlib.sha256()
+        sides = (
+            "config.json",
+            "generation_config.json",
+            "tokenizer.json",
+            "vocab.json",
+            "merges.txt",
+            "added_tokens.json",
+        )
+        for path in [*self.weights, *(self.folder / side for side in sides if (self.folder / side).exists())]:
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+        return total.hexdigest()
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint of that name, downloaded if need be.
+
+    Raises:
+        CheckpointError: there is no such model.
+        HubUnreachable: it is not on this machine, and the hub does not answer.
+    """
+    if name in BUNDLED:
+        return Checkpoint(name, BUNDLED[name])
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return Checkpoint(name, folder)
+    if folder.exists():
+        raise CheckpointError(f"{name}: is a file; name the folder that holds config.json and model.safetensors")
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise CheckpointError(
+            f"{name}: no such model; use {', '.join(BUNDLED)}, a folder, or a repository such as openai/whisper-tiny"
+        )
+    return Checkpoint(name, _download(name))
+
+
+def _download(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(_WANTED)))
+    except RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"{repository}: the hub has no such repository, or it needs a token (HF_TOKEN)"
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise HubUnreachable(
+            f"{repository}: not on this machine and the model hub cannot be reached; "
+            "connect once, or name a folder that holds the checkpoint"
+        ) from error

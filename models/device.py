@@ -1,0 +1,27 @@
+"""The device: what it can compute in, and where compiled programs are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import jax
+
+DType = Literal["auto", "float32", "bfloat16"]
+DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16")
+
+
+def use_compile_cache(folder: Path) -> None:
+    """Keep compiled programs in `folder`, so that the next process with the same shapes does not compile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # Everything, however small: a worker's start is the sum of many small programs.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def resolve_dtype(dtype: DType) -> str:
+    """`auto` is bfloat16 on accelerators and float32 on CPUs."""
+    if dtype == "auto":
+        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return dtype

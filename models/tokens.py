@@ -1,0 +1,123 @@
+"""Token ids and text, all from the checkpoint's own tokenizer and generation config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from models.checkpoint import Checkpoint
+from stenopool.domain import Task
+from stenopool.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from transformers import WhisperTokenizer
+
+TIMESTAMP_STEP = 320  # samples at 16 kHz from one timestamp token to the next: 20 ms
+MAX_INITIAL_TIMESTAMP = 50  # the first timestamp is at most 1.0 s (Radford et al.), where a checkpoint says nothing
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids that steer decoding."""
+
+    end_of_text: int
+    start_of_transcript: int
+    no_speech: int
+    no_timestamps: int
+    #: <|0.00|>; the others follow in steps of 20 ms.
+    timestamp_begin: int
+    #: Language code -> id; empty for an English-only checkpoint.
+    languages: dict[str, int]
+    #: "transcribe" and "translate" -> id; empty for an English-only checkpoint.
+    tasks: dict[str, int]
+    #: Never sampled.
+    suppressed: tuple[int, ...]
+    #: Not sampled as the first token.
+    suppressed_at_begin: tuple[int, ...]
+    max_initial_timestamp: int
+
+
+class Vocabulary:
+    """The tokenizer and the special ids of one checkpoint.
+
+    Raises:
+        CheckpointError: the tokenizer is missing, damaged, or lacks a token that Whisper needs.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from transformers import WhisperTokenizer
+
+        try:
+            self._tokenizer: WhisperTokenizer = WhisperTokenizer.from_pretrained(str(checkpoint.folder))
+        except Exception as error:  # transformers raises whatever its parsers raise
+            raise CheckpointError(f"{checkpoint.name}: its tokenizer does not load ({error})") from error
+        self._name = checkpoint.name
+        self.special = self._read(checkpoint.generation, checkpoint.dims.n_vocab)
+
+    def _id(self, *names: str) -> int:
+        known: dict[str, int] = self._ids
+        for name in names:
+            if name in known:
+                return known[name]
+        raise CheckpointError(f"{self._name}: its tokenizer has no {names[0]} token; is this a Whisper checkpoint?")
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return dict(self._tokenizer.get_vocab())
+
+    def _read(self, generation: dict[str, Any], n_vocab: int) -> SpecialTokens:
+        languages = {token[2:-2]: index for token, index in (generation.get("lang_to_id") or {}).items()}
+        tasks = dict(generation.get("task_to_id") or {})
+        end = self._id("<|endoftext|>")
+        no_timestamps = generation.get("no_timestamps_token_id") or self._id("<|notimestamps|>")
+        # A transcript never contains these, whatever the checkpoint's own list says (openai/whisper `decoding.py`,
+        # `_get_suppress_tokens`).
+        steering = [
+            self._id("<|startoftranscript|>"),
+            self._id("<|startofprev|>"),
+            self._id("<|startoflm|>"),
+            self._id("<|nospeech|>", "<|nocaptions|>"),
+            self._id("<|transcribe|>"),
+            self._id("<|translate|>"),
+        ]
+        special = SpecialTokens(
+            end_of_text=end,
+            start_of_transcript=steering[0],
+            no_speech=steering[3],
+            no_timestamps=no_timestamps,
+            timestamp_begin=no_timestamps + 1,
+            languages=languages if generation.get("is_multilingual", bool(languages)) else {},
+            tasks=tasks,
+            suppressed=tuple(sorted({*(generation.get("suppress_tokens") or ()), *steering})),
+            suppressed_at_begin=tuple(generation.get("begin_suppress_tokens") or (self._id("Ġ"), end)),
+            max_initial_timestamp=generation.get("max_initial_timestamp_index") or MAX_INITIAL_TIMESTAMP,
+        )
+        highest = max(
+            special.timestamp_begin, *special.suppressed, *special.languages.values(), *special.tasks.values()
+        )
+        if highest >= n_vocab:
+            raise CheckpointError(f"{self._name}: token {highest} is beyond the model's vocabulary of {n_vocab}")
+        return special
+
+    def prompt(self, language: str, task: Task) -> tuple[int, ...]:
+        """The tokens that a transcript begins with.
+
+        Raises:
+            UsageError: the checkpoint does not know the language or the task; the message lists what it knows.
+        """
+        special = self.special
+        if not special.languages:
+            if language != "en" or task != "transcribe":
+                raise UsageError(f"{self._name} transcribes English only: --language en --task transcribe")
+            return (special.start_of_transcript,)
+        if language not in special.languages:
+            known = " ".join(sorted(special.languages))
+            raise UsageError(f"{self._name} does not know the language {language!r}; it knows: {known}")
+        return (special.start_of_transcript, special.languages[language], special.tasks[task])
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text of ordinary tokens; special ids among them are left out."""
+        ordinary = [token for token in tokens if token < self.special.end_of_text]
+        return str(self._tokenizer.decode(ordinary, skip_special_tokens=True, clean_up_tokenization_spaces=False))

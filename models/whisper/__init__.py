@@ -1,0 +1,1 @@
+"""The Whisper architecture in flax.nnx, and the table that reads Hugging Face weights into it."""

@@ -1,0 +1,404 @@
+"""The ledger: what is to be done, who does it, what is done. Every transition is one guarded UPDATE, here.
+
+    chunk       waiting ──► ready ──► leased ──► done
+                              ▲─────────┘  released, or the lease ran out
+    transcript  transcribing ──► merging ──► completed | completed_with_gaps | completed_empty
+
+A claim raises the chunk's fence; a result counts only under the fence it was claimed with, so a worker that was taken
+for dead can come back late without harm. The transcript's counter of open chunks falls in the transaction that finishes
+a chunk; whoever finds it at zero may begin the merge, and only one can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, func, select, update
+from sqlalchemy.orm import Session
+
+from stenopool.domain import Span
+from stenopool.errors import LedgerError
+from storage.database import database_clock
+from storage.tables import (
+    COMPLETED,
+    ChunkRow,
+    ChunkState,
+    RecordingRow,
+    SilenceRow,
+    SourceRow,
+    TranscriptRow,
+    TranscriptState,
+)
+
+#: Seconds that a claim is good for, unless it is renewed.
+LEASE = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One channel of a file (or its mix), as it was decoded before."""
+
+    channel: int
+    recording: str
+    duration: int
+    ended_early: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A transcript as the ledger has it."""
+
+    id: int
+    recording: str
+    duration: int
+    state: TranscriptState
+    provenance: dict[str, Any]
+    language: str | None
+    language_probability: float | None
+    chunks_total: int
+    chunks_open: int
+    document: dict[str, Any] | None
+
+    @property
+    def complete(self) -> bool:
+        """Nothing more will happen to it."""
+        return self.state in COMPLETED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A chunk that a worker holds a lease on."""
+
+    transcript: int
+    index: int
+    span: Span
+    fence: int
+
+
+class Ledger:
+    """Queries and transitions. Each method is one transaction and may be called from any thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    # Recordings and where they came from
+
+    def sources(self, file_sha256: str, *, split: bool) -> list[Source]:
+        """The recordings that a file was decoded to: all of its channels or its mix; empty if it never was, whole."""
+        wanted = SourceRow.channel > 0 if split else SourceRow.channel == 0
+        with Session(self._engine) as session, session.begin():
+            rows = session.execute(
+                select(SourceRow, RecordingRow.duration)
+                .join(RecordingRow, RecordingRow.id == SourceRow.recording_id)
+                .where(SourceRow.file_sha256 == file_sha256, wanted)
+                .order_by(SourceRow.channel)
+            ).all()
+            if not rows or len(rows) != rows[0][0].channels:
+                return []
+            return [
+                Source(channel=row.channel, recording=row.recording_id, duration=duration, ended_early=row.ended_early)
+                for row, duration in rows
+            ]
+
+    def add_sources(self, file_sha256: str, sources: Sequence[Source]) -> None:
+        """Keep what a file was decoded to, in one transaction."""
+        with Session(self._engine) as session, session.begin():
+            for source in sources:
+                if session.get(RecordingRow, source.recording) is None:
+                    session.add(
+                        RecordingRow(id=source.recording, duration=source.duration, created_at=database_clock())
+                    )
+                    session.flush()
+                session.merge(
+                    SourceRow(
+                        file_sha256=file_sha256,
+                        channel=source.channel,
+                        channels=len(sources),
+                        recording_id=source.recording,
+                        ended_early=source.ended_early,
+                    )
+                )
+
+    # Transcripts
+
+    def latest(self, recording: str, work_digest: str) -> Work | None:
+        """The newest transcript of a recording by that model with those options."""
+        with Session(self._engine) as session, session.begin():
+            row = session.scalar(
+                select(TranscriptRow)
+                .where(TranscriptRow.recording_id == recording, TranscriptRow.work_digest == work_digest)
+                .order_by(TranscriptRow.generation.desc())
+                .limit(1)
+            )
+            return None if row is None else self._work(session, row)
+
+    def work(self, transcript: int) -> Work:
+        """One transcript. Raises LedgerError where there is none."""
+        with Session(self._engine) as session, session.begin():
+            row = session.get(TranscriptRow, transcript)
+            if row is None:
+                raise LedgerError(f"the ledger has no transcript {transcript}")
+            return self._work(session, row)
+
+    def plan(
+        self,
+        recording: str,
+        work_digest: str,
+        *,
+        provenance: Mapping[str, Any],
+        language: str | None,
+        chunks: Iterable[Span],
+        silences: Iterable[tuple[Span, float]],
+    ) -> Work:
+        """Begin a new generation of a transcript: its chunks, ready if the language is known, and its silences."""
+        with Session(self._engine) as session, session.begin():
+            generation = session.scalar(
+                select(func.max(TranscriptRow.generation)).where(
+                    TranscriptRow.recording_id == recording, TranscriptRow.work_digest == work_digest
+                )
+            )
+            spans = list(chunks)
+            row = TranscriptRow(
+                recording_id=recording,
+                work_digest=work_digest,
+                generation=(generation or 0) + 1,
+                provenance=dict(provenance),
+                state=TranscriptState.TRANSCRIBING,
+                language=language,
+                chunks_total=len(spans),
+                chunks_open=len(spans),
+                created_at=database_clock(),
+            )
+            session.add(row)
+            session.flush()
+            state = ChunkState.WAITING if language is None else ChunkState.READY
+            session.add_all(
+                ChunkRow(transcript_id=row.id, index=index, start=span.start, end=span.end, state=state)
+                for index, span in enumerate(spans)
+            )
+            session.add_all(
+                SilenceRow(transcript_id=row.id, start=span.start, end=span.end, score=score)
+                for span, score in silences
+            )
+            session.flush()
+            return self._work(session, row)
+
+    def silences(self, transcript: int) -> list[tuple[Span, float]]:
+        """The spans that the plan left out, in order, with their score."""
+        with Session(self._engine) as session, session.begin():
+            rows = session.scalars(
+                select(SilenceRow).where(SilenceRow.transcript_id == transcript).order_by(SilenceRow.start)
+            )
+            return [(Span(row.start, row.end), row.score) for row in rows]
+
+    def spans(self, transcript: int) -> list[Span]:
+        """The chunks' spans, in order."""
+        with Session(self._engine) as session, session.begin():
+            rows = session.execute(
+                select(ChunkRow.start, ChunkRow.end)
+                .where(ChunkRow.transcript_id == transcript)
+                .order_by(ChunkRow.index)
+            )
+            return [Span(start, end) for start, end in rows]
+
+    def set_language(self, transcript: int, language: str, probability: float) -> None:
+        """Decide a transcript's language, once, and let its chunks go. A second decision has no effect."""
+        with Session(self._engine) as session, session.begin():
+            decided = session.execute(
+                update(TranscriptRow)
+                .where(TranscriptRow.id == transcript, TranscriptRow.language.is_(None))
+                .values(language=language, language_probability=probability)
+                .returning(TranscriptRow.id)
+            ).all()
+            if decided:
+                session.execute(
+                    update(ChunkRow)
+                    .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.WAITING)
+                    .values(state=ChunkState.READY)
+                )
+
+    # Chunks
+
+    def claim(self, worker: str, transcripts: Sequence[int], limit: int) -> list[Claim]:
+        """Lease up to `limit` ready chunks of those transcripts, in the order of the list, then of time."""
+        with Session(self._engine) as session, session.begin():
+            claims: list[Claim] = []
+            for transcript in transcripts:
+                if len(claims) == limit:
+                    break
+                chosen = (
+                    select(ChunkRow.index)
+                    .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.READY)
+                    .order_by(ChunkRow.index)
+                    .limit(limit - len(claims))
+                    .with_for_update(skip_locked=True)
+                )
+                rows = session.execute(
+                    update(ChunkRow)
+                    .where(
+                        ChunkRow.transcript_id == transcript,
+                        ChunkRow.index.in_(chosen),
+                        ChunkRow.state == ChunkState.READY,
+                    )
+                    .values(
+                        state=ChunkState.LEASED,
+                        worker=worker,
+                        attempt=ChunkRow.attempt + 1,
+                        fence=ChunkRow.fence + 1,
+                        lease_until=database_clock() + LEASE,
+                    )
+                    .returning(ChunkRow.index, ChunkRow.start, ChunkRow.end, ChunkRow.fence)
+                    .execution_options(synchronize_session=False)
+                ).all()
+                claims += sorted(
+                    (
+                        Claim(transcript=transcript, index=index, span=Span(start, end), fence=fence)
+                        for index, start, end, fence in rows
+                    ),
+                    key=lambda claim: claim.index,
+                )
+            return claims
+
+    def renew(self, worker: str) -> None:
+        """Prolong all leases of a worker that makes progress."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(ChunkRow)
+                .where(ChunkRow.worker == worker, ChunkRow.state == ChunkState.LEASED)
+                .values(lease_until=database_clock() + LEASE)
+            )
+
+    def release(self, workers: Iterable[str]) -> None:
+        """Give back what these workers hold: they stop, or are known to be dead."""
+        with Session(self._engine) as session, session.begin():
+            session.execute(
+                update(ChunkRow)
+                .where(ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
+                .values(state=ChunkState.READY, worker=None, lease_until=None)
+            )
+
+    def holders(self) -> set[str]:
+        """Workers that hold a lease."""
+        with Session(self._engine) as session, session.begin():
+            rows = session.scalars(select(ChunkRow.worker).where(ChunkRow.state == ChunkState.LEASED).distinct())
+            return {worker for worker in rows if worker is not None}
+
+    def sweep(self) -> int:
+        """Make chunks ready again whose lease ran out; returns how many."""
+        with Session(self._engine) as session, session.begin():
+            rows = session.execute(
+                update(ChunkRow)
+                .where(
+                    ChunkRow.state == ChunkState.LEASED,
+                    (ChunkRow.lease_until < database_clock()) | ChunkRow.lease_until.is_(None),
+                )
+                .values(state=ChunkState.READY, worker=None, lease_until=None)
+                .returning(ChunkRow.index)
+                .execution_options(synchronize_session=False)
+            )
+            return len(rows.all())
+
+    def finish(self, claim: Claim, result: Mapping[str, Any]) -> int | None:
+        """Keep a chunk's result; returns how many chunks are still open, None if the lease was lost meanwhile."""
+        with Session(self._engine) as session, session.begin():
+            done = session.execute(
+                update(ChunkRow)
+                .where(
+                    ChunkRow.transcript_id == claim.transcript,
+                    ChunkRow.index == claim.index,
+                    ChunkRow.fence == claim.fence,
+                    ChunkRow.state == ChunkState.LEASED,
+                )
+                .values(state=ChunkState.DONE, result=dict(result), worker=None, lease_until=None)
+                .returning(ChunkRow.index)
+                .execution_options(synchronize_session=False)
+            ).all()
+            if not done:
+                return None
+            return session.execute(
+                update(TranscriptRow)
+                .where(TranscriptRow.id == claim.transcript)
+                .values(chunks_open=TranscriptRow.chunks_open - 1)
+                .returning(TranscriptRow.chunks_open)
+                .execution_options(synchronize_session=False)
+            ).scalar_one()
+
+    def results(self, transcript: int) -> list[dict[str, Any]]:
+        """What was heard in the chunks that are done, in order."""
+        with Session(self._engine) as session, session.begin():
+            rows = session.scalars(
+                select(ChunkRow.result)
+                .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.DONE)
+                .order_by(ChunkRow.index)
+            )
+            return [row for row in rows if row is not None]
+
+    # Merging
+
+    def begin_merge(self, transcript: int) -> int | None:
+        """Take the merge of a transcript without open chunks; returns its fence, None if it is not to be merged.
+
+        A merge that was begun and never ended is taken over: merging is pure, and only the last fence can end it.
+        """
+        with Session(self._engine) as session, session.begin():
+            return session.execute(
+                update(TranscriptRow)
+                .where(
+                    TranscriptRow.id == transcript,
+                    TranscriptRow.chunks_open == 0,
+                    TranscriptRow.state.in_([TranscriptState.TRANSCRIBING, TranscriptState.MERGING]),
+                )
+                .values(state=TranscriptState.MERGING, fence=TranscriptRow.fence + 1)
+                .returning(TranscriptRow.fence)
+                .execution_options(synchronize_session=False)
+            ).scalar()
+
+    def complete(self, transcript: int, fence: int, state: TranscriptState, document: Mapping[str, Any]) -> bool:
+        """End a merge; False if another took it over."""
+        with Session(self._engine) as session, session.begin():
+            won = session.execute(
+                update(TranscriptRow)
+                .where(
+                    TranscriptRow.id == transcript,
+                    TranscriptRow.fence == fence,
+                    TranscriptRow.state == TranscriptState.MERGING,
+                )
+                .values(state=state, document=dict(document), completed_at=database_clock())
+                .returning(TranscriptRow.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+            return bool(won)
+
+    def open_transcripts(self, recording: str) -> int:
+        """How many transcripts of a recording still need its samples."""
+        with Session(self._engine) as session, session.begin():
+            return (
+                session.scalar(
+                    select(func.count())
+                    .select_from(TranscriptRow)
+                    .where(TranscriptRow.recording_id == recording, TranscriptRow.state.not_in(COMPLETED))
+                )
+                or 0
+            )
+
+    @staticmethod
+    def _work(session: Session, row: TranscriptRow) -> Work:
+        duration = session.scalar(select(RecordingRow.duration).where(RecordingRow.id == row.recording_id))
+        return Work(
+            id=row.id,
+            recording=row.recording_id,
+            duration=duration or 0,
+            state=TranscriptState(row.state),
+            provenance=row.provenance,
+            language=row.language,
+            language_probability=row.language_probability,
+            chunks_total=row.chunks_total,
+            chunks_open=row.chunks_open,
+            document=row.document,
+        )

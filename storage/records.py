@@ -1,0 +1,63 @@
+"""Domain values as JSON records, the way the ledger's columns keep them, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from stenopool.domain import (
+    ChunkResult,
+    Coverage,
+    CoverageKind,
+    CoveragePiece,
+    Options,
+    Provenance,
+    Segment,
+    Span,
+    Word,
+)
+
+
+def record_of_result(result: ChunkResult) -> dict[str, Any]:
+    """A chunk's result as a record."""
+    return asdict(result)
+
+
+def result_of_record(record: Mapping[str, Any]) -> ChunkResult:
+    """The inverse of `record_of_result`."""
+    return ChunkResult(
+        **{**record, "span": Span(**record["span"]), "segments": tuple(map(_segment, record["segments"]))}
+    )
+
+
+def record_of_provenance(provenance: Provenance) -> dict[str, Any]:
+    """A provenance as a record."""
+    return asdict(provenance)
+
+
+def provenance_of_record(record: Mapping[str, Any]) -> Provenance:
+    """The inverse of `record_of_provenance`."""
+    return Provenance(**{**record, "options": Options(**record["options"])})
+
+
+def document_of(segments: Iterable[Segment], coverage: Coverage) -> dict[str, Any]:
+    """What a merge found, as a record."""
+    return {
+        "segments": [asdict(segment) for segment in segments],
+        "coverage": [asdict(piece) for piece in coverage],
+    }
+
+
+def read_document(document: Mapping[str, Any]) -> tuple[tuple[Segment, ...], Coverage]:
+    """The inverse of `document_of`."""
+    pieces = (
+        CoveragePiece(**{**piece, "span": Span(**piece["span"]), "kind": CoverageKind(piece["kind"])})
+        for piece in document["coverage"]
+    )
+    return tuple(map(_segment, document["segments"])), Coverage(tuple(pieces))
+
+
+def _segment(record: Mapping[str, Any]) -> Segment:
+    words = (Word(**{**word, "span": Span(**word["span"])}) for word in record["words"])
+    return Segment(**{**record, "span": Span(**record["span"]), "words": tuple(words)})

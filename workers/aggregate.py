@@ -1,0 +1,53 @@
+"""Aggregate: the results of all chunks become one transcript with its coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scheduler.coverage import coverage_of
+from scheduler.merge import merge_chunks
+from scheduler.plan import Silence
+from stenopool.domain import Transcript
+from storage.ledger import Ledger, Source, Work
+from storage.records import document_of, provenance_of_record, read_document, result_of_record
+from storage.tables import TranscriptState
+
+
+def aggregate(ledger: Ledger, transcript: int) -> None:
+    """Merge a transcript whose chunks are all done. Harmless when called twice, or by two at once."""
+    fence = ledger.begin_merge(transcript)
+    if fence is None:
+        return
+    work = ledger.work(transcript)
+    results = [result_of_record(record) for record in ledger.results(transcript)]
+    silences = [Silence(span=span, score=score) for span, score in ledger.silences(transcript)]
+    segments = merge_chunks(work.duration, results).segments
+    coverage = coverage_of(work.duration, silences, results)
+    if coverage.gaps:
+        state = TranscriptState.COMPLETED_WITH_GAPS
+    elif segments:
+        state = TranscriptState.COMPLETED
+    else:
+        state = TranscriptState.COMPLETED_EMPTY
+    ledger.complete(transcript, fence, state, document_of(segments, coverage))
+
+
+def transcript_of(work: Work, source: Source, name: str) -> Transcript:
+    """A completed transcript, as it is handed out for one channel of one source."""
+    document: Mapping[str, Any] | None = work.document
+    if document is None:
+        raise ValueError(f"transcript {work.id} is not merged yet")
+    segments, coverage = read_document(document)
+    return Transcript(
+        source=name,
+        recording=work.recording,
+        duration=work.duration,
+        language=work.language or "",
+        language_probability=work.language_probability,
+        segments=segments,
+        coverage=coverage,
+        provenance=provenance_of_record(work.provenance),
+        ended_early=source.ended_early,
+        channel=source.channel or None,
+    )

@@ -1,0 +1,108 @@
+"""Ingest: a file becomes 16 kHz samples in the object store, with a name (their hash) and its speech activity."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.vad import SpeechActivity, SpeechDetector
+from stenopool.errors import MediaMissing
+from storage.objects import FolderStore
+from workers.media import Decoder
+
+BYTES_PER_SAMPLE = 2  # int16
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The ingest was asked to stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """One channel of a file (or its mix) in the object store."""
+
+    #: From 1; 0 for the mix of all channels.
+    channel: int
+    #: SHA-256 of the samples.
+    recording: str
+    #: Samples.
+    duration: int
+    ended_early: str | None
+    #: None where voice activity detection was not asked for.
+    activity: SpeechActivity | None
+
+
+def pcm_key(recording: str) -> str:
+    """Where a recording's samples lie in the object store: raw little-endian int16, 16 kHz, one channel."""
+    return f"pcm/{recording}"
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        MediaMissing: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MediaMissing(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def ingest(
+    path: Path,
+    store: FolderStore,
+    *,
+    split: bool,
+    vad: bool,
+    stop: threading.Event,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Ingested]:
+    """Decode a file in one pass, with flat memory.
+
+    Args:
+        path: any container that FFmpeg reads.
+        store: where the samples go.
+        split: each channel is a recording of its own; else they are mixed.
+        vad: listen for speech meanwhile.
+        stop: set it to give up.
+        progress: told how many samples were decoded so far.
+
+    Raises:
+        MediaError: the file is no sound; one line names it and the cause.
+        Stopped: `stop` was set.
+    """
+    with ExitStack() as drafts, Decoder(path, split=split) as decoder:
+        channels = range(decoder.channels)
+        writers = [drafts.enter_context(store.draft()) for _ in channels]
+        hashes = [hashlib.sha256() for _ in channels]
+        detectors = [SpeechDetector() for _ in channels] if vad else []
+        for block in decoder:
+            if stop.is_set():
+                raise Stopped
+            for channel in channels:
+                row = np.ascontiguousarray(block[channel], "<i2")
+                writers[channel].write(row.data)
+                hashes[channel].update(row.data)
+            for detector, row in zip(detectors, block, strict=False):
+                detector.feed(row)
+            progress(decoder.samples)
+        for writer, digest in zip(writers, hashes, strict=True):
+            writer.keep(pcm_key(digest.hexdigest()))
+        return [
+            Ingested(
+                channel=channel + 1 if split else 0,
+                recording=hashes[channel].hexdigest(),
+                duration=decoder.samples,
+                ended_early=decoder.ended_early,
+                activity=detectors[channel].finish() if vad else None,
+            )
+            for channel in channels
+        ]
