@@ -27,6 +27,9 @@ from models.whisper.weights import load_whisper
 from stenopool.domain import Task
 from stenopool.errors import EngineError, UsageError
 
+#: Raised whenever the same sound may give other tokens than before: what was decoded under another one is other work.
+REVISION = "1"
+
 #: Steps of the decoder per dispatch. More saves round trips to the host; fewer frees a finished slot sooner.
 BLOCK_STEPS = 16
 
@@ -133,6 +136,8 @@ class Engine:
             UsageError: a chunk is longer than the window, or its language or task is unknown to the checkpoint.
             EngineError: more chunks than free slots, or the device failed.
         """
+        if not requests:
+            return
         if len(requests) > self.free:
             raise EngineError(f"{len(requests)} chunks for {self.free} free slots")
         self.warm()

@@ -101,6 +101,13 @@ class Vocabulary:
             raise CheckpointError(f"{self._name}: token {highest} is beyond the model's vocabulary of {n_vocab}")
         return special
 
+    def language_code(self, language: str) -> str:
+        """A language's code, given that or its English name ("German", "de"); unknown ones come back as they are."""
+        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+        name = language.strip().lower()
+        return str(TO_LANGUAGE_CODE.get(name, name))
+
     def prompt(self, language: str, task: Task) -> tuple[int, ...]:
         """The tokens that a transcript begins with.
 

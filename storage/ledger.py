@@ -207,6 +207,16 @@ class Ledger:
             )
             return [Span(start, end) for start, end in rows]
 
+    def open_spans(self, transcript: int) -> list[Span]:
+        """The spans of the chunks that are not done."""
+        with Session(self._engine) as session, session.begin():
+            rows = session.execute(
+                select(ChunkRow.start, ChunkRow.end).where(
+                    ChunkRow.transcript_id == transcript, ChunkRow.state != ChunkState.DONE
+                )
+            )
+            return [Span(start, end) for start, end in rows]
+
     def set_language(self, transcript: int, language: str, probability: float) -> None:
         """Decide a transcript's language, once, and let its chunks go. A second decision has no effect."""
         with Session(self._engine) as session, session.begin():

@@ -40,6 +40,7 @@ from workers.transcribe import chunk_result
 LOOKAHEAD = 2 * 3600 * SAMPLE_RATE
 
 RENEW_EVERY = 10.0  # seconds; a sixth of a lease
+DECODING_FOR_SURE = 0.5  # seconds; a file that the ledger knows is prepared sooner
 SWEEP_EVERY = 2.0  # seconds, while others hold chunks that we wait for
 
 
@@ -142,7 +143,7 @@ class Driver:
         self._presence = Presence(config.home / "workers")
         self._stop = threading.Event()
         self._active: dict[int, _Active] = {}  # transcript id -> what is known of it
-        self._claims: dict[Claim, str] = {}  # in the engine -> language
+        self._maybe_complete: set[int] = set()  # those of them that may have no open chunk left
         self._renewed = self._swept = time.monotonic()
         self.timings = Timings()
 
@@ -168,7 +169,8 @@ class Driver:
                 while todo or coming or unfinished:
                     if coming is None and todo and self._backlog() < LOOKAHEAD:
                         coming = pool.submit(self._prepare, todo.popleft())
-                    if coming is not None and (coming.done() or not self._busy(unfinished)):
+                    if coming is not None and (coming.done() or not self._active):
+                        self._load_meanwhile(coming)
                         result, coming = coming.result(), None
                         if isinstance(result, Outcome):
                             yield result
@@ -180,7 +182,7 @@ class Driver:
                     for prepared in [one for one in unfinished if self._is_complete(one)]:
                         unfinished.remove(prepared)
                         yield self._outcome(prepared)
-                    if not progressed and unfinished:
+                    if not progressed and self._active:
                         self._wait_for_others(coming)
             finally:
                 self._stop.set()
@@ -210,6 +212,7 @@ class Driver:
             if work.complete or work.id in self._active:
                 continue
             active = self._active[work.id] = _Active(prepared.source, work)
+            self._maybe_complete.add(work.id)
             open_samples += sum(len(span) for span in self._ledger.open_spans(work.id))
             if work.language is None:
                 active.voters = voters(work.chunks_total)
@@ -219,8 +222,12 @@ class Driver:
     def _backlog(self) -> int:
         return sum(active.work.duration for active in self._active.values())
 
-    def _busy(self, unfinished: Sequence[Prepared]) -> bool:
-        return bool(unfinished)
+    def _load_meanwhile(self, coming: Future[Prepared | Outcome]) -> None:
+        """While a file is being decoded and nothing else is to be done: load the model that it will need."""
+        if self._engine is None:
+            wait([coming], timeout=DECODING_FOR_SURE)
+            if not coming.done():
+                self._loaded()
 
     # Transcribing: in the caller's thread
 
@@ -230,23 +237,21 @@ class Driver:
         if now - self._renewed > RENEW_EVERY:
             self._ledger.renew(self._presence.worker)
             self._renewed = now
+        merged = self._merge()
         if not self._active:
-            return False
-        progressed = self._merge_ready()
-        free = self._engine.free if self._engine else 1
-        requests = self._questions(free)
-        if len(requests) < free:
-            requests += self._claim(free - len(requests))
-        if requests:
-            self._loaded().submit(requests)
-        if self._engine is None or not self._engine.busy:
-            return progressed
-        for heard in self._engine.step():
+            return merged
+        engine = self._loaded()
+        requests = self._questions(engine.free)
+        requests += self._claim(engine.free - len(requests))
+        engine.submit(requests)
+        if not engine.busy:
+            return merged
+        for heard in engine.step():
             if isinstance(heard.key, Claim):
                 self._finish(heard.key, heard)
             else:
                 self._count_vote(heard)
-        self.timings.model = self._engine.model_seconds
+        self.timings.model = engine.model_seconds
         return True
 
     def _loaded(self) -> Engine:
@@ -286,7 +291,9 @@ class Driver:
             vocabulary=self._vocabulary,
             options=self._assignment.provenance.options,
         )
-        self._ledger.finish(claim, record_of_result(result))
+        # None: the lease was lost meanwhile, and somebody else does the chunk.
+        if self._ledger.finish(claim, record_of_result(result)) in (0, None):
+            self._maybe_complete.add(claim.transcript)
         if self._observer:
             self._observer.advanced(active.source, len(claim.span))
 
@@ -313,21 +320,21 @@ class Driver:
 
     # Ending
 
-    def _merge_ready(self) -> bool:
+    def _merge(self) -> bool:
         """Merge what has no open chunk left, whoever finished the last one."""
         merged = False
-        for id, active in list(self._active.items()):
+        for id in self._maybe_complete:
             work = self._ledger.work(id)
             if work.chunks_open == 0 and not work.complete:
                 aggregate(self._ledger, id)
                 work = self._ledger.work(id)
+            self._active[id].work = work
             if work.complete:
+                merged = True
                 del self._active[id]
                 if not self._ledger.open_transcripts(work.recording):
                     self._store.delete(pcm_key(work.recording))
-                merged = True
-            else:
-                active.work = work
+        self._maybe_complete.clear()
         return merged
 
     def _is_complete(self, prepared: Prepared) -> bool:
@@ -346,6 +353,7 @@ class Driver:
             wait([coming], timeout=0.2)
         else:
             time.sleep(0.2)
+        self._maybe_complete.update(self._active)
         if time.monotonic() - self._swept > SWEEP_EVERY:
             self._ledger.release(self._presence.dead(self._ledger.holders()))
             self._ledger.sweep()
@@ -362,8 +370,11 @@ def check_options(options: Options, checkpoint: Checkpoint, vocabulary: Vocabula
     if not 1 <= options.chunk_length <= window:
         raise UsageError(f"--chunk-length must be between 1 and the model's window of {window:g} seconds")
     if not 0 <= options.overlap < options.chunk_length / 2:
-        raise UsageError(f"--overlap must be at least 0 and less than half of the chunk length {options.chunk_length:g}")
+        raise UsageError(
+            f"--overlap must be at least 0 and less than half of the chunk length {options.chunk_length:g}"
+        )
     if options.language != "auto":
         options = replace(options, language=vocabulary.language_code(options.language))
-    vocabulary.prompt("en" if options.language == "auto" else options.language, options.task)
+    any_language = next(iter(vocabulary.special.languages), "en")
+    vocabulary.prompt(any_language if options.language == "auto" else options.language, options.task)
     return options

@@ -120,9 +120,7 @@ def load_whisper(dims: ModelDimensions, files: list[Path], dtype: DTypeLike) -> 
                     fits = transform.rank in (None, tensor.ndim)
                     value = transform.apply(tensor) if fits else tensor
                     if value.shape != wanted[path].shape:
-                        problems.append(
-                            f"{theirs} {list(tensor.shape)} does not fit {path} {list(wanted[path].shape)}"
-                        )
+                        problems.append(f"{theirs} {list(tensor.shape)} does not fit {path} {list(wanted[path].shape)}")
                         continue
                     loaded[path] = value.astype(dtype)
         except (SafetensorError, OSError) as error:
@@ -137,4 +135,3 @@ def load_whisper(dims: ModelDimensions, files: list[Path], dtype: DTypeLike) -> 
         )
     filled = [(path, variable.replace(loaded[_dotted(path)])) for path, variable in nnx.to_flat_state(state)]
     return nnx.merge(graph, nnx.from_flat_state(filled))
-

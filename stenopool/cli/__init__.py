@@ -1,0 +1,58 @@
+"""The command line: read arguments, call the library, print. Errors become one line here and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from stenopool import __version__
+from stenopool.cli.transcribe import transcribe
+from stenopool.errors import StenopoolError
+
+EXIT_CODES = """\b
+Exit codes:
+  0    all done
+  1    something failed; the others are done
+  2    the command itself was wrong
+  3    all done, but a recording ended early or has gaps
+  130  stopped by Ctrl-C; the same command goes on from there
+"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, "-V", "--version", prog_name="stenopool")
+def cli() -> None:
+    """Archives of speech in, transcripts out, every second accounted for.
+
+    \b
+    Example:
+      stenopool transcribe talk.mp3 -o out/ --format txt,srt
+    """
+
+
+cli.add_command(transcribe)
+
+
+def main() -> None:
+    """The `stenopool` command."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command goes on from here", err=True)
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except StenopoolError as error:
+        click.echo(f"stenopool: {error}", err=True)
+        code = 1
+    except BrokenPipeError:
+        code = 1
+        sys.stderr.close()  # whoever read our output has left: nothing more to say
+    sys.exit(code if isinstance(code, int) else 0)

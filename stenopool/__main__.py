@@ -1,0 +1,5 @@
+"""`python -m stenopool`."""
+
+from stenopool.cli import main
+
+main()

@@ -1,0 +1,281 @@
+"""`stenopool transcribe`: files in, transcripts beside each other in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stenopool.config import Config
+from stenopool.domain import SAMPLE_RATE, CoverageKind, Options, Transcript
+from stenopool.errors import StenopoolError, UsageError
+from stenopool.formats import FORMATS
+
+if TYPE_CHECKING:
+    from workers.local import Outcome
+    from workers.prepare import SourceFile
+
+DEFAULTS = Options()
+
+OK, FAILED, INCOMPLETE = 0, 1, 3
+
+
+def _formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    formats = tuple(dict.fromkeys(part.strip().lower() for part in value.split(",") if part.strip()))
+    if not formats or (unknown := [name for name in formats if name not in FORMATS]):
+        wrong = ", ".join(unknown) if formats else "nothing"
+        raise click.BadParameter(f"{wrong}; choose from {', '.join(FORMATS)}")
+    return formats
+
+
+def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"{value}; a positive number, or auto")
+    return int(value)
+
+
+@click.command(no_args_is_help=True)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "-o", "--output", "folder", type=click.Path(path_type=Path), default=".", help="Folder for the transcripts."
+)
+@click.option(
+    "-f",
+    "--format",
+    "formats",
+    default="txt,srt,json",
+    show_default=True,
+    callback=_formats,
+    help=f"What to write, separated by commas: {', '.join(FORMATS)}.",
+)
+@click.option(
+    "-m",
+    "--model",
+    default="pocket",
+    show_default=True,
+    help="pocket (bundled, small), a folder, or a Hugging Face repository (openai/whisper-large-v3-turbo).",
+)
+@click.option("-l", "--language", default="auto", show_default=True, help="Code or English name, or auto to detect it.")
+@click.option(
+    "--task",
+    type=click.Choice(["transcribe", "translate"]),
+    default="transcribe",
+    show_default=True,
+    help="Write what is said, or its English translation.",
+)
+@click.option(
+    "--channels",
+    type=click.Choice(["mix", "split"]),
+    default="mix",
+    show_default=True,
+    help="Mix all channels, or make a transcript of each.",
+)
+@click.option(
+    "--chunk-length", type=float, default=DEFAULTS.chunk_length, show_default=True, help="Longest chunk, seconds."
+)
+@click.option(
+    "--overlap",
+    type=float,
+    default=DEFAULTS.overlap,
+    show_default=True,
+    help="Seconds that chunks share where speech has no pause to cut in.",
+)
+@click.option("--vad/--no-vad", default=DEFAULTS.vad, show_default=True, help="Leave silence out.")
+@click.option(
+    "--no-speech-threshold",
+    type=click.FloatRange(0, 1),
+    default=DEFAULTS.no_speech_threshold,
+    show_default=True,
+    help="A chunk is taken for silence if the model finds no speech likelier than this and ...",
+)
+@click.option(
+    "--log-prob-threshold",
+    type=float,
+    default=DEFAULTS.log_prob_threshold,
+    show_default=True,
+    help="... its text, per token, less likely than this.",
+)
+@click.option("--batch-size", default="auto", show_default=True, callback=_batch_size, help="Chunks decoded together.")
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True, help="Precision."
+)
+@click.option("--force", is_flag=True, help="Do again what is done already.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.pass_context
+def transcribe(
+    context: click.Context,
+    files: Sequence[str],
+    folder: Path,
+    formats: tuple[str, ...],
+    model: str,
+    channels: str,
+    batch_size: int | None,
+    dtype: Any,
+    force: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Transcribe audio and video files; - reads one from standard input.
+
+    Interrupt or kill it at any time: the same command goes on where it was, and files that are done are not done again.
+
+    \b
+    Example:
+      stenopool transcribe talk.mp3 lecture.mkv call.wav -o out/ --format txt,srt,vtt,json,tsv
+    """
+    stems = output_stems(files)
+    with _spooled_stdin(files) as paths:
+        context.exit(
+            _run(
+                files,
+                paths,
+                stems,
+                folder,
+                formats,
+                model,
+                Options(**options),
+                channels == "split",
+                batch_size,
+                dtype,
+                force,
+                quiet,
+            )
+        )
+
+
+def _run(
+    files: Sequence[str],
+    paths: Sequence[Path],
+    stems: Sequence[str],
+    folder: Path,
+    formats: Sequence[str],
+    model: str,
+    options: Options,
+    split: bool,
+    batch_size: int | None,
+    dtype: Any,
+    force: bool,
+    quiet: bool,
+) -> int:
+    # Heavy imports stand here: `stenopool --help` and wrong arguments answer at once.
+    from stenopool.cli.progress import Progress
+    from workers.media import probe
+    from workers.prepare import SourceFile
+
+    sources: dict[SourceFile, str] = {}
+    worst = OK
+    for name, path, stem in zip(files, paths, stems, strict=True):
+        try:
+            probe(path)
+        except StenopoolError as error:
+            click.echo(f"stenopool: {error}", err=True)
+            worst = FAILED
+        else:
+            sources[SourceFile(path, name)] = stem
+    if not sources:
+        return worst
+
+    from models.checkpoint import find_checkpoint
+    from workers.local import Driver
+    from workers.publish import publish
+
+    with (
+        Progress(enabled=not quiet, n_sources=len(sources)) as progress,
+        Driver(
+            Config.from_env(),
+            find_checkpoint(model),
+            options,
+            dtype=dtype,
+            batch_size=batch_size,
+            split=split,
+            force=force,
+            observer=progress,
+        ) as driver,
+    ):
+        for outcome in driver.run(list(sources)):
+            if outcome.error is not None:
+                progress.say(f"stenopool: {outcome.error}", always=True)
+                worst = FAILED
+                continue
+            written = [
+                path
+                for transcript in outcome.transcripts
+                for path in publish(transcript, folder, sources[outcome.source], formats)
+            ]
+            for line in describe(outcome, written):
+                progress.say(line)
+            if any(one.ended_early or one.coverage.gaps for one in outcome.transcripts):
+                worst = worst or INCOMPLETE
+    return worst
+
+
+def output_stems(files: Sequence[str]) -> list[str]:
+    """Names of the outputs without their suffix: the file's stem; its whole name where two stems are the same.
+
+    Raises:
+        UsageError: two files would write the same outputs.
+    """
+    names = ["stdin" if file == "-" else Path(file).name for file in files]
+    stems = ["stdin" if file == "-" else Path(file).stem for file in files]
+    counts = Counter(stems)
+    chosen = [name if counts[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
+    first: dict[str, str] = {}
+    for file, stem in zip(files, chosen, strict=True):
+        if stem in first:
+            raise UsageError(
+                f"{first[stem]} and {file} would both write {stem}.*; give them to two commands with other -o"
+            )
+        first[stem] = file
+    return chosen
+
+
+@contextlib.contextmanager
+def _spooled_stdin(files: Sequence[str]) -> Iterator[list[Path]]:
+    """Paths of the files; what comes from standard input is kept in a file, because most containers must be sought in."""
+    with contextlib.ExitStack() as stack:
+        paths = []
+        for file in files:
+            if file == "-":
+                spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stenopool-stdin-"))
+                shutil.copyfileobj(sys.stdin.buffer, spool)
+                spool.flush()
+                paths.append(Path(spool.name))
+            else:
+                paths.append(Path(file))
+        yield paths
+
+
+def describe(outcome: Outcome, written: Sequence[Path]) -> Iterator[str]:
+    """What became of a source, in a line per transcript."""
+    files = " ".join(map(str, written)) or "files are up to date"
+    for transcript in outcome.transcripts:
+        channel = "" if transcript.channel is None else f" channel {transcript.channel}"
+        known = "already transcribed (--force does it again), " if outcome.known else ""
+        yield f"{transcript.source}{channel}: {known}{_summary(transcript)}"
+        if transcript.ended_early:
+            yield f"{transcript.source}{channel}: ended early: {transcript.ended_early}"
+        for gap in transcript.coverage.gaps:
+            yield f"{transcript.source}{channel}: gap at {clock(gap.span.start)} of {gap.span.seconds:.1f} s: {gap.reason}"
+    yield f"{outcome.source.name}: {files}"
+
+
+def _summary(transcript: Transcript) -> str:
+    silence = transcript.coverage.samples(CoverageKind.SILENCE) / SAMPLE_RATE
+    words = len(transcript.text.split())
+    return f"{clock(transcript.duration)} of {transcript.language}, {words} words, {silence:.0f} s of silence"
+
+
+def clock(samples: int) -> str:
+    """Samples as people read a time: 4:05, 1:02:03."""
+    minutes, seconds = divmod(samples // SAMPLE_RATE, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
