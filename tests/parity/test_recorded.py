@@ -1,0 +1,155 @@
+"""Our engine against what the reference implementations computed; `references/make_references.py` recorded it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.checkpoint import Checkpoint
+from models.decoding.rules import Rules
+from models.decoding.slots import Arrivals, Slots, advance, empty_slots, fill
+from models.features import log_mel
+from models.tokens import SpecialTokens
+from models.whisper.modules import Whisper
+from models.whisper.weights import load_whisper
+
+REFERENCES = Path(__file__).parents[1] / "references"
+SHAPES = ("tiny", "large_v3", "distil")
+
+
+def _load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"references_{name}", REFERENCES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+weights = _load("weights")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape: the model with the reference's weights, and what the reference computed."""
+
+    name: str
+    model: Whisper
+    checkpoint: Checkpoint
+    expected: dict[str, np.ndarray]
+    features: jax.Array
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    """The random checkpoint, written in Hugging Face's layout and read back through our table."""
+    name: str = request.param
+    folder = weights.write_checkpoint(name, tmp_path_factory.mktemp(name))
+    checkpoint = Checkpoint(name, folder)
+    model = load_whisper(checkpoint.dims, checkpoint.weights, jnp.float32)
+    with np.load(REFERENCES / "engine.npz") as recorded:
+        expected = {key.partition("/")[2]: recorded[key] for key in recorded.files if key.startswith(f"{name}/")}
+    features = log_mel(jnp.asarray(weights.sound())[None], checkpoint.dims.n_mels)
+    yield Case(name, model, checkpoint, expected, features)
+    (folder / "model.safetensors").unlink()
+
+
+def _largest(a: Any, b: Any) -> float:
+    return float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
+
+
+def test_log_mel_is_the_reference_definition(case: Case) -> None:
+    """Features of 80 and of 128 bins are within 1e-5 of openai/whisper's."""
+    ours = np.asarray(case.features)[0].T[:, weights.MEL_FRAMES]
+
+    assert case.expected["mel"].shape == ours.shape
+    assert _largest(ours, case.expected["mel"]) <= 1e-5
+
+
+def test_encoder_and_logits_are_those_of_transformers(case: Case) -> None:
+    """Encoder states and teacher-forced logits are within 1e-4 in float32."""
+    audio = case.model.encoder(case.features)
+    logits = case.model.decoder(jnp.asarray([weights.FORCED]), case.model.decoder.cross_keys_values(audio))[0]
+
+    assert _largest(audio[0, ::50, ::16], case.expected["encoder"]) <= 1e-4
+    assert _largest(logits[:, :: weights.VOCAB_STEP], case.expected["logits"]) <= 1e-4
+    assert np.argmax(logits, axis=-1).tolist() == case.expected["logits_argmax"].tolist()
+
+
+def test_plain_greedy_tokens_are_those_of_transformers(case: Case) -> None:
+    """Token by token through the cache, the likeliest token is always the reference's."""
+    decoder = case.model.decoder
+    cross = decoder.cross_keys_values(case.model.encoder(case.features))
+    d_head = case.checkpoint.dims.d_model // case.checkpoint.dims.n_text_head
+    empty = jnp.zeros((1, case.checkpoint.dims.n_text_head, 32, d_head))
+    past = tuple((empty, empty) for _ in cross)
+    step = jax.jit(lambda *a: decoder.step(*a))
+    tokens = list(weights.FORCED[:3])
+    for position in range(3 + weights.PLAIN_STEPS - 1):
+        logits, past = step(jnp.asarray([tokens[position]]), jnp.asarray([position]), past, cross)
+        if position + 1 == len(tokens):
+            tokens.append(int(jnp.argmax(logits[0])))
+
+    assert tokens[3:] == case.expected["plain"].tolist()
+
+
+def _special(expected: dict[str, np.ndarray]) -> SpecialTokens:
+    eot, sot, no_speech, no_timestamps, begin, transcribe, translate, space = expected["special"].tolist()
+    return SpecialTokens(
+        end_of_text=eot,
+        start_of_transcript=sot,
+        no_speech=no_speech,
+        no_timestamps=no_timestamps,
+        timestamp_begin=begin,
+        languages={str(token): token for token in expected["language_tokens"].tolist()},
+        tasks={"transcribe": transcribe, "translate": translate},
+        suppressed=tuple(expected["suppressed"].tolist()),
+        suppressed_at_begin=(space, eot),
+        max_initial_timestamp=50,
+    )
+
+
+def _decode(case: Case, rows: int, sampled: int) -> Slots:
+    """The sound in every slot, decoded to the end under the rules."""
+    special = _special(case.expected)
+    rules = Rules(special, case.checkpoint.dims.n_vocab)
+    prompt = [special.start_of_transcript, special.start_of_transcript + 1, special.tasks["transcribe"]]
+    longest = len(prompt) + sampled
+    slots = empty_slots(case.checkpoint.dims, rules, n_slots=rows, longest=longest, dtype=jnp.float32)
+    arrivals = Arrivals(
+        pcm=jnp.tile(jnp.asarray(weights.sound())[None], (rows, 1)),
+        slot=jnp.arange(rows),
+        tokens=jnp.tile(jnp.asarray(prompt + [0] * sampled)[None], (rows, 1)),
+        prompt_length=jnp.full(rows, len(prompt)),
+        limit=jnp.full(rows, longest),
+    )
+    slots = jax.jit(lambda s, a: fill(case.model, case.checkpoint.dims.n_mels, s, a))(slots, arrivals)
+    return jax.jit(lambda s: advance(case.model, rules, s, longest))(slots)
+
+
+def test_tokens_under_the_rules_are_those_of_openai_whisper(case: Case) -> None:
+    """Timestamp rules, suppress lists, scores and language probabilities equal openai/whisper's `decode`."""
+    expected = case.expected["ruled"].tolist()
+
+    slots = _decode(case, rows=1, sampled=48)
+
+    end = int(slots.position[0]) + 1
+    tokens = slots.tokens[0, 3:end].tolist()
+    if tokens[-1] == case.expected["special"][0]:
+        tokens.pop()
+    assert not slots.active.any()
+    assert tokens == expected
+    assert float(slots.sum_logprob[0]) / (len(tokens) + 1) == pytest.approx(float(case.expected["avg_logprob"]), abs=1e-4)
+    assert float(slots.no_speech[0]) == pytest.approx(float(case.expected["no_speech_prob"]), rel=1e-3)
+    assert _largest(slots.languages[0], case.expected["languages"]) <= 1e-5
