@@ -21,8 +21,10 @@ class Break(Enum):
     SENTENCE = auto()
     CLAUSE = auto()
     WORD = auto()
-    #: Between characters of a script without spaces, or after a hyphen.
+    #: Between ideographs or kana, or after a hyphen.
     CHARACTER = auto()
+    #: Between letters of Thai and its neighbours, where only a dictionary could say if a word ends.
+    LETTER = auto()
     #: Inside a word that is too wide for a line.
     HARD = auto()
     #: Not a place for a break.
@@ -59,9 +61,11 @@ _SYLLABLE_STARTS = frozenset("เแโใไເແໂໃໄ")
 _SYLLABLE_ENDS = frozenset("ะำๆฯະຳໆ\u200b")
 #: What never ends a line: opening marks, vowels written before their consonant, marks that stack the next letter.
 _NO_END = frozenset("([{“‘«‹¿¡（［｛「『【《〈〔$£€¥￥\u17d2\u1039") | _SYLLABLE_STARTS | NO_BREAK_SPACES
-#: Scripts without spaces between words: Thai, Lao, Myanmar, Khmer, kana, ideographs.
+#: Alphabets without spaces between words: Thai, Lao, Myanmar, Khmer.
+_ALPHABETS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+#: All scripts without them: those, kana, ideographs.
 _SPACELESS = re.compile(
-    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    f"{_ALPHABETS.pattern}|[\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
 #: Full stops that end no sentence; the other languages' are seldom written out by a model.
@@ -117,6 +121,8 @@ def _inside_word(left: str, right: str) -> Break:
             return Break.SENTENCE
         if core[-1] in _CLAUSE_ENDS:
             return Break.CLAUSE
+    if _ALPHABETS.match(left[-1]) and _ALPHABETS.match(right[0]):
+        return Break.LETTER
     if _SPACELESS.match(left[-1]) or _SPACELESS.match(right[0]):
         return Break.CHARACTER
     # After "state-of-the-" but not inside "1990-95", "-5" or "--help".

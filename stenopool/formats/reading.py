@@ -74,7 +74,7 @@ class _Reader:
         try:
             coverage = Coverage(pieces)
         except ValueError as e:
-            raise self._unfit("coverage", str(e)) from e
+            raise UsageError(f"not a Stenopool transcript: {e}") from e
         return self._done(
             Transcript(
                 source=self._get("source", str),
@@ -153,7 +153,7 @@ class _Reader:
         try:
             return Span(start, end)
         except ValueError as e:
-            raise self._unfit("start_sample", str(e)) from e
+            raise self._unfit("start_sample", f"and end_sample: {e}") from e
 
     def _count(self, key: str) -> int:
         count = self._get(key, int)

@@ -110,9 +110,7 @@ def _starts(spoken: Sequence[Cue], duration: int) -> list[int]:
         starts[i:j] = [begin + room * before // need for before in accumulate(needs[:-1], initial=0)]
         i = j
 
-    # What shares too little, or none at all, still gets its millisecond: from what follows, then from what precedes.
-    for k in range(1, count):
-        starts[k] = max(starts[k], starts[k - 1] + 1)
+    # What shares too little, or comes too late, still gets its millisecond: from what precedes.
     latest = limit
     for k in reversed(range(count)):
         latest = starts[k] = max(min(starts[k], latest - 1), k)

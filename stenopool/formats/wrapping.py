@@ -36,6 +36,7 @@ _BLOCK_BREAK_COST = {
     Break.CLAUSE: 30,
     Break.WORD: 80,
     Break.CHARACTER: 120,
+    Break.LETTER: 170,
     Break.HARD: 1000,
 }
 #: In columns by which the two lines may differ in width for the sake of a better break.
@@ -44,6 +45,7 @@ _LINE_BREAK_COST = {
     Break.CLAUSE: 8,
     Break.WORD: 24,
     Break.CHARACTER: 28,
+    Break.LETTER: 60,
     Break.HARD: 200,
 }
 _STUMP = 12  # columns; a block or line narrower than this looks lost
