@@ -608,6 +608,14 @@ def test_json_has_null_for_what_is_no_number(figure: float) -> None:
     assert math.isnan(parse_json(text).segments[0].avg_logprob)
 
 
+def test_documented_example_is_a_document() -> None:
+    """The example of the documentation reads, and is written again letter by letter."""
+    page = (Path(__file__).parents[2] / "docs" / "transcript-json.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+    assert render(parse_json(example), "json") == example
+
+
 #: What is replaced in a good document, and the complaint about the result.
 DAMAGE = [
     ('"version": 1', '"version": 2', "transcript of schema version 2, this Stenopool reads version 1: .*"),
