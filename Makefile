@@ -1,0 +1,56 @@
+# `make` alone prints this help. Everything runs in .venv, made from the pinned lock; nothing else is installed.
+
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+# The newest Python there is that Stenopool runs on; name another with `make PYTHON=...`.
+PYTHON ?= $(firstword $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p; done))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help setup demo test check bench lock clean
+
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Stenopool needs Python 3.11 or newer: install it, or name it with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) has no venv module: install it (Debian: python3-venv)"; exit 1; }
+
+# Installed in one go from hashes, then ourselves without asking for anything again.
+$(VENV)/runtime: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev: requirements-dev.lock $(VENV)/runtime
+	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/dev ## Make .venv with everything for development
+
+demo: $(VENV)/runtime ## Transcribe the bundled recording with the bundled model
+	@$(BIN)/python samples/demo.py
+
+test: $(VENV)/dev ## Run all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev ## Lint, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev ## Measure long recordings on this machine
+	$(BIN)/python bench/long_recording.py
+
+lock: ## Pin all dependencies anew (needs uv)
+	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 pyproject.toml --group build -o requirements.lock
+	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 --constraint requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+
+clean: ## Remove .venv, caches and the demo's output
+	rm -rf $(VENV) .demo out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
