@@ -1,0 +1,185 @@
+"""From decoded frames of any rate, sample format and layout to int16 at 16 kHz, sample-exact and streamed.
+
+    frames ─► float32 rows ─► mix ─► libswresample ─► round, clip ─► int16
+              in int16's range       one per row, only where the rate differs
+
+libswresample changes the rate only. It is a well-kept filter, but its number of samples out depends on its inner
+delay; here the count is computed from the time that went in, and the tail is trimmed or padded to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.plane import AudioPlane
+
+from stenopool.domain import SAMPLE_RATE
+
+Pcm = npt.NDArray[np.int16]
+Rows = npt.NDArray[np.float32]
+
+#: FFmpeg's name of a sample format, without the p for planar: numpy's type, and the factor to int16's range.
+_FORMATS: dict[str, tuple[str, float]] = {
+    "u8": ("u1", 2.0**8),
+    "s16": ("i2", 1.0),
+    "s32": ("i4", 2.0**-16),
+    "s64": ("i8", 2.0**-48),
+    "flt": ("f4", 2.0**15),
+    "dbl": ("f8", 2.0**15),
+}
+
+#: Weights of the speakers in a mix to one, as ITU-R BS.775 has them: dialogue sits in the centre, the bass channel
+#: carries none. They count only where there is a centre; any other layout is averaged.
+_WEIGHTS = {"FC": 1.0, "FL": math.sqrt(0.5), "FR": math.sqrt(0.5), "LFE": 0.0, "LFE2": 0.0}
+_SURROUND = 0.5
+
+
+def mix_weights(speakers: tuple[str, ...]) -> tuple[float, ...]:
+    """The share of each channel in the mix to one. They sum to 1, so that the mix cannot clip."""
+    raw = [_WEIGHTS.get(name, _SURROUND) if "FC" in speakers else 1.0 for name in speakers]
+    return tuple(weight / sum(raw) for weight in raw)
+
+
+def exact_count(seconds: Fraction) -> int:
+    """How many samples at 16 kHz that time is, halves rounded up."""
+    return math.floor(seconds * SAMPLE_RATE + Fraction(1, 2))
+
+
+def rows(frames: list[av.AudioFrame]) -> Rows:
+    """The samples of frames of one kind as float32 `[channels, n]`, scaled to int16's range, not clipped to it."""
+    kind, factor = _FORMATS[frames[0].format.name.removesuffix("p")]
+    channels, planar = frames[0].layout.nb_channels, frames[0].format.is_planar
+    parts = []
+    for frame in frames:
+        # not frame.planes: from 8 planar channels on, PyAV 18 runs past the end of FFmpeg's list of them
+        planes: list[Any] = [AudioPlane(frame, i) for i in range(channels if planar else 1)]
+        count = frame.samples if planar else frame.samples * channels
+        parts.append([np.frombuffer(plane, kind, count) for plane in planes])
+    values = np.stack([np.concatenate(plane) for plane in zip(*parts, strict=True)])
+    if not planar:
+        values = values.reshape(-1, channels).T
+    if kind in ("f4", "f8"):  # broken float sources hold NaN or infinity, which would spread through the filter
+        values = np.nan_to_num(np.clip(values, -16.0, 16.0))
+    scaled = values.astype(np.float32)
+    scaled *= np.float32(factor)
+    return scaled - np.float32(2.0**15) if kind == "u1" else scaled
+
+
+class Resampler:
+    """Turns frames into int16 PCM; `channels` rows come out: the mix where it is 1, the source's channels otherwise."""
+
+    def __init__(self, channels: int) -> None:
+        self._channels = channels
+        self._batch: list[av.AudioFrame] = []
+        self._batched = 0
+        #: Format and speakers of the frames in the batch, which are alike.
+        self._kind: tuple[str, tuple[str, ...]] = ("", ())
+        self._rate = 0
+        self._filters: list[av.AudioResampler] = []
+        #: Time of the stretches at earlier rates.
+        self._before = Fraction(0)
+        #: Samples that went in at the present rate.
+        self._taken = 0
+        #: Samples that came out, of all stretches.
+        self._given = 0
+
+    def push(self, frame: av.AudioFrame) -> Iterator[Pcm]:
+        """Take a frame; give what is ready, as `[channels, n]`."""
+        kind = (frame.format.name, tuple(speaker.name for speaker in frame.layout.channels))
+        if frame.sample_rate != self._rate:
+            yield from self.finish()
+            self._start(frame.sample_rate)
+        if kind != self._kind:
+            yield from self._run()
+            self._kind = kind
+        self._batch.append(frame)
+        self._batched += frame.samples
+        if self._batched >= self._rate:  # about a second: the cost of a call into FFmpeg's filter no longer counts
+            yield from self._run()
+
+    def push_silence(self, samples: int, rate: int) -> Iterator[Pcm]:
+        """Take that many samples of silence at `rate`; give what is ready."""
+        if rate != self._rate:
+            yield from self.finish()
+            self._start(rate)
+        yield from self._run()
+        for start in range(0, samples, rate):
+            yield self._filter(np.zeros((self._channels, min(rate, samples - start)), np.float32))
+
+    def finish(self) -> Iterator[Pcm]:
+        """Give what is still inside, so that the count of all that came out is exact."""
+        if not self._rate:
+            return
+        yield from self._run()
+        due = exact_count(self._before + Fraction(self._taken, self._rate)) - self._given
+        tail = np.zeros((self._channels, due), np.int16)
+        for row, filter_ in zip(tail, self._filters, strict=bool(self._filters)):
+            rest = _joined(filter_.resample(None))[:due]
+            row[: len(rest)] = _rounded(rest)
+        self._given += due
+        self._before += Fraction(self._taken, self._rate)
+        self._rate = self._taken = 0
+        yield tail
+
+    def _start(self, rate: int) -> None:
+        self._rate = rate
+        self._filters = [
+            av.AudioResampler(format="fltp", layout="mono", rate=SAMPLE_RATE)
+            for _ in range(self._channels if rate != SAMPLE_RATE else 0)
+        ]
+
+    def _run(self) -> Iterator[Pcm]:
+        if self._batch:
+            source = rows(self._batch)
+            self._batch, self._batched = [], 0
+            yield self._filter(self._mapped(source))
+
+    def _mapped(self, source: Rows) -> Rows:
+        """The source's channels on the rows that are wanted."""
+        if self._channels == 1:
+            if len(source) == 1:
+                return source
+            mix = np.zeros((1, source.shape[1]), np.float32)
+            for weight, row in zip(mix_weights(self._kind[1]), source, strict=True):
+                mix[0] += np.float32(weight) * row
+            return mix
+        if len(source) == self._channels:
+            return source
+        # the channel count changed on the way: one channel is heard on all rows, others keep their places
+        out = np.zeros((self._channels, source.shape[1]), np.float32)
+        out[: len(source)] = source[: self._channels]
+        if len(source) == 1:
+            out[:] = source
+        return out
+
+    def _filter(self, source: Rows) -> Pcm:
+        self._taken += source.shape[1]
+        if not self._filters:
+            self._given += source.shape[1]
+            return _rounded(source)
+        out = [
+            _joined(filter_.resample(_frame(row, self._rate)))
+            for row, filter_ in zip(source, self._filters, strict=True)
+        ]
+        self._given += len(out[0])
+        return _rounded(np.stack(out))
+
+
+def _frame(row: npt.NDArray[np.float32], rate: int) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(row)[None], format="fltp", layout="mono")
+    frame.sample_rate = rate
+    return frame
+
+
+def _joined(frames: list[av.AudioFrame]) -> npt.NDArray[np.float32]:
+    return np.concatenate([np.zeros(0, np.float32), *(frame.to_ndarray()[0] for frame in frames)])
+
+
+def _rounded(values: npt.NDArray[np.float32]) -> Pcm:
+    return np.clip(np.rint(values), -32_768, 32_767).astype(np.int16)
