@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +48,8 @@ class Vocabulary:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        # It says at its first import that there is no PyTorch; we ask it for tokenizers only.
+        logging.getLogger("transformers").addFilter(lambda record: "PyTorch was not found" not in record.getMessage())
         from transformers import WhisperTokenizer
 
         try:
