@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stenopool.version import __version__
+
 if TYPE_CHECKING:
     from stenopool.domain import Transcript
     from stenopool.pool import Pool, load_model
 
 __all__ = ["Pool", "Transcript", "__version__", "load_model"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

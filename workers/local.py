@@ -22,16 +22,16 @@ from models.device import DType, resolve_dtype, use_compile_cache
 from models.engine import Engine, Heard, Request
 from models.tokens import Vocabulary
 from scheduler.language import vote, voters
-from stenopool import __version__
 from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, Options, Provenance, Span, Transcript
 from stenopool.errors import MediaError, UsageError
+from stenopool.version import __version__
 from storage.database import open_database
 from storage.ledger import Claim, Ledger, Work
 from storage.objects import FolderStore
 from storage.records import record_of_result
 from workers.aggregate import aggregate, transcript_of
-from workers.ingest import BYTES_PER_SAMPLE, Stopped, pcm_key
+from workers.ingest import BYTES_PER_SAMPLE, pcm_key
 from workers.prepare import Assignment, Prepared, SourceFile, prepare
 from workers.presence import Presence
 from workers.transcribe import chunk_result
@@ -58,13 +58,13 @@ class Outcome:
 class Observer(Protocol):
     """Told how the work goes, for progress bars. Samples are at 16 kHz; called from two threads."""
 
-    def decoded(self, source: SourceFile, samples: int) -> None:
+    def decoded(self, source: SourceFile, samples: int, /) -> None:
         """So many samples of the source have been decoded so far."""
 
-    def planned(self, source: SourceFile, samples: int, done: int) -> None:
+    def planned(self, source: SourceFile, samples: int, done: int, /) -> None:
         """The source has so many samples, all its channels together, of which so many need no more work."""
 
-    def advanced(self, source: SourceFile, samples: int) -> None:
+    def advanced(self, source: SourceFile, samples: int, /) -> None:
         """So many more samples of the source are done."""
 
 

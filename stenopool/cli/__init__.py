@@ -6,9 +6,9 @@ import sys
 
 import click
 
-from stenopool import __version__
 from stenopool.cli.transcribe import transcribe
-from stenopool.errors import StenopoolError
+from stenopool.errors import StenopoolError, UsageError
+from stenopool.version import __version__
 
 EXIT_CODES = """\b
 Exit codes:
@@ -39,19 +39,18 @@ cli.add_command(transcribe)
 
 def main() -> None:
     """The `stenopool` command."""
+    code: object = 0
     try:
         code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = 130
-    except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on from here", err=True)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("stenopool: stopped; the same command goes on from here", err=True)
         code = 130
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except StenopoolError as error:
         click.echo(f"stenopool: {error}", err=True)
-        code = 1
+        code = 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         code = 1
         sys.stderr.close()  # whoever read our output has left: nothing more to say

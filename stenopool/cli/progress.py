@@ -54,12 +54,12 @@ class Progress:
         if self._enabled or always:
             self._console.print(line, markup=False)
 
-    def decoded(self, source: SourceFile, samples: int) -> None:
+    def decoded(self, source: SourceFile, _samples: int, /) -> None:
         """Observer: a file is being decoded."""
         if self._planned == 0:
             self._rich.update(self._bar, description=f"reading {source.name}", completed=0)
 
-    def planned(self, source: SourceFile, samples: int, done: int) -> None:
+    def planned(self, _source: SourceFile, samples: int, done: int, /) -> None:
         """Observer: a file's chunks are in the ledger."""
         self._planned += 1
         self._started = self._started or time.monotonic()
@@ -71,7 +71,7 @@ class Progress:
             completed=task.completed + done / SAMPLE_RATE,
         )
 
-    def advanced(self, source: SourceFile, samples: int) -> None:
+    def advanced(self, _source: SourceFile, samples: int, /) -> None:
         """Observer: a chunk is done."""
         task = self._rich.tasks[self._bar]
         seconds = samples / SAMPLE_RATE

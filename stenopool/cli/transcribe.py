@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,20 +111,7 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
 )
 @click.option("--force", is_flag=True, help="Do again what is done already.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-@click.pass_context
-def transcribe(
-    context: click.Context,
-    files: Sequence[str],
-    folder: Path,
-    formats: tuple[str, ...],
-    model: str,
-    channels: str,
-    batch_size: int | None,
-    dtype: Any,
-    force: bool,
-    quiet: bool,
-    **options: Any,
-) -> None:
+def transcribe(files: Sequence[str], **arguments: Any) -> None:
     """Transcribe audio and video files; - reads one from standard input.
 
     Interrupt or kill it at any time: the same command goes on where it was, and files that are done are not done again.
@@ -133,89 +121,83 @@ def transcribe(
       stenopool transcribe talk.mp3 lecture.mkv call.wav -o out/ --format txt,srt,vtt,json,tsv
     """
     stems = output_stems(files)
+    options = Options(**{field.name: arguments.pop(field.name) for field in fields(Options)})
     with _spooled_stdin(files) as paths:
-        context.exit(
-            _run(
-                files,
-                paths,
-                stems,
-                folder,
-                formats,
-                model,
-                Options(**options),
-                channels == "split",
-                batch_size,
-                dtype,
-                force,
-                quiet,
-            )
-        )
+        code = _Command(options=options, **arguments).run(files, paths, stems)
+    click.get_current_context().exit(code)
 
 
-def _run(
-    files: Sequence[str],
-    paths: Sequence[Path],
-    stems: Sequence[str],
-    folder: Path,
-    formats: Sequence[str],
-    model: str,
-    options: Options,
-    split: bool,
-    batch_size: int | None,
-    dtype: Any,
-    force: bool,
-    quiet: bool,
-) -> int:
-    # Heavy imports stand here: `stenopool --help` and wrong arguments answer at once.
-    from stenopool.cli.progress import Progress
-    from workers.media import probe
-    from workers.prepare import SourceFile
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """The command's options; the names are theirs."""
 
-    sources: dict[SourceFile, str] = {}
-    worst = OK
-    for name, path, stem in zip(files, paths, stems, strict=True):
-        try:
-            probe(path)
-        except StenopoolError as error:
-            click.echo(f"stenopool: {error}", err=True)
-            worst = FAILED
-        else:
-            sources[SourceFile(path, name)] = stem
-    if not sources:
+    options: Options
+    folder: Path
+    formats: tuple[str, ...]
+    model: str
+    channels: str
+    batch_size: int | None
+    dtype: Any
+    force: bool
+    quiet: bool
+
+    def run(self, files: Sequence[str], paths: Sequence[Path], stems: Sequence[str]) -> int:
+        """Transcribe; returns the exit code."""
+        # Heavy imports stand here: `stenopool --help` and wrong arguments answer at once.
+        from stenopool.cli.progress import Progress
+        from workers.media import probe
+        from workers.prepare import SourceFile
+
+        sources: dict[SourceFile, str] = {}
+        worst = OK
+        for name, path, stem in zip(files, paths, stems, strict=True):
+            try:
+                probe(path)
+            except StenopoolError as error:
+                click.echo(error_line(error, path, name), err=True)
+                worst = FAILED
+            else:
+                sources[SourceFile(path, name)] = stem
+        if not sources:
+            return worst
+
+        from models.checkpoint import find_checkpoint
+        from workers.local import Driver
+        from workers.publish import publish
+
+        with (
+            Progress(enabled=not self.quiet, n_sources=len(sources)) as progress,
+            Driver(
+                Config.from_env(),
+                find_checkpoint(self.model),
+                self.options,
+                dtype=self.dtype,
+                batch_size=self.batch_size,
+                split=self.channels == "split",
+                force=self.force,
+                observer=progress,
+            ) as driver,
+        ):
+            for outcome in driver.run(list(sources)):
+                if outcome.error is not None:
+                    progress.say(error_line(outcome.error, outcome.source.path, outcome.source.name), always=True)
+                    worst = FAILED
+                    continue
+                written = [
+                    path
+                    for transcript in outcome.transcripts
+                    for path in publish(transcript, self.folder, sources[outcome.source], self.formats)
+                ]
+                for line in describe(outcome, written):
+                    progress.say(line)
+                if any(one.ended_early or one.coverage.gaps for one in outcome.transcripts):
+                    worst = worst or INCOMPLETE
         return worst
 
-    from models.checkpoint import find_checkpoint
-    from workers.local import Driver
-    from workers.publish import publish
 
-    with (
-        Progress(enabled=not quiet, n_sources=len(sources)) as progress,
-        Driver(
-            Config.from_env(),
-            find_checkpoint(model),
-            options,
-            dtype=dtype,
-            batch_size=batch_size,
-            split=split,
-            force=force,
-            observer=progress,
-        ) as driver,
-    ):
-        for outcome in driver.run(list(sources)):
-            if outcome.error is not None:
-                progress.say(f"stenopool: {outcome.error}", always=True)
-                worst = FAILED
-                continue
-            written = [
-                path
-                for transcript in outcome.transcripts
-                for path in publish(transcript, folder, sources[outcome.source], formats)
-            ]
-            for line in describe(outcome, written):
-                progress.say(line)
-            if any(one.ended_early or one.coverage.gaps for one in outcome.transcripts):
-                worst = worst or INCOMPLETE
-    return worst
+def error_line(error: StenopoolError, path: Path, name: str) -> str:
+    """An error as it is printed: about the name that the user gave, not about where standard input was kept."""
+    return f"stenopool: {error}".replace(str(path), "standard input" if name == "-" else name)
 
 
 def output_stems(files: Sequence[str]) -> list[str]:
@@ -230,17 +212,17 @@ def output_stems(files: Sequence[str]) -> list[str]:
     chosen = [name if counts[stem] > 1 else stem for name, stem in zip(names, stems, strict=True)]
     first: dict[str, str] = {}
     for file, stem in zip(files, chosen, strict=True):
+        if first.get(stem) == file:
+            raise UsageError(f"{file} is named twice")
         if stem in first:
-            raise UsageError(
-                f"{first[stem]} and {file} would both write {stem}.*; give them to two commands with other -o"
-            )
+            raise UsageError(f"{first[stem]} and {file} would both write {stem}.*; use two commands with another -o")
         first[stem] = file
     return chosen
 
 
 @contextlib.contextmanager
 def _spooled_stdin(files: Sequence[str]) -> Iterator[list[Path]]:
-    """Paths of the files; what comes from standard input is kept in a file, because most containers must be sought in."""
+    """Paths of the files; standard input is kept in one first, because most containers must be sought in."""
     with contextlib.ExitStack() as stack:
         paths = []
         for file in files:
@@ -264,7 +246,8 @@ def describe(outcome: Outcome, written: Sequence[Path]) -> Iterator[str]:
         if transcript.ended_early:
             yield f"{transcript.source}{channel}: ended early: {transcript.ended_early}"
         for gap in transcript.coverage.gaps:
-            yield f"{transcript.source}{channel}: gap at {clock(gap.span.start)} of {gap.span.seconds:.1f} s: {gap.reason}"
+            at = f"{clock(gap.span.start)}, {gap.span.seconds:.1f} s"
+            yield f"{transcript.source}{channel}: gap at {at}: {gap.reason}"
     yield f"{outcome.source.name}: {files}"
 
 
