@@ -141,7 +141,9 @@ def _clamped(duration: int, drafts: list[_Draft]) -> tuple[Segment, ...]:
             words = tuple(draft.words) if draft.timed else ()
             segment = replace(segment, text="".join(word.text for word in draft.words))
         times = _in_order([_clamp(word.span, span) for word in words])
-        words = tuple(replace(word, span=time) for word, time in zip(words, times, strict=True))
+        words = tuple(
+            word if word.span == time else replace(word, span=time) for word, time in zip(words, times, strict=True)
+        )
         if (span, words) != (segment.span, segment.words):
             segment = replace(segment, span=span, words=words)
         segments.append(segment)

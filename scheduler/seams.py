@@ -26,7 +26,7 @@ from difflib import SequenceMatcher
 from enum import StrEnum
 from functools import lru_cache
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from stenopool.domain import SAMPLE_RATE, Segment, Span, Word
 
@@ -55,6 +55,7 @@ OUTLIER_RATE = 3.0  # nats per second
 EDGE = 0.4  # so near to its chunk's edge, a word that only that chunk heard may be half of one
 HEALTHY = 1.4  # so far from its edge, a chunk hears well
 SLACK = 0.3  # what a time may be off
+FAR = 2.5  # farther apart, two words are never one
 MARGIN = 3 * SAMPLE_RATE // 2  # around the overlap, for words whose times are off; samples
 
 
@@ -104,16 +105,15 @@ class Resolution:
 class _Heard:
     """A word, or two taken as one, in seconds from the overlap's start."""
 
+    #: The text without capitals and punctuation; empty for a mark alone.
     norm: str
     start: float
     end: float
-
-    @property
-    def middle(self) -> float:
-        return (self.start + self.end) / 2
+    middle: float
 
     def __add__(self, other: _Heard) -> _Heard:
-        return _Heard(self.norm + other.norm, self.start, max(self.end, other.end))
+        end = max(self.end, other.end)
+        return _Heard(self.norm + other.norm, self.start, end, (self.start + end) / 2)
 
     def covers(self, other: _Heard, slack: float) -> bool:
         return self.start - slack <= other.middle <= self.end + slack
@@ -191,24 +191,24 @@ def _align(lefts: list[_Heard], rights: list[_Heard], length: float) -> list[_St
     lasts = [[(0, 0, False)] * (len(rights) + 1) for _ in range(len(lefts) + 1)]
     lone_lefts = [_alone(word, word.middle) for word in lefts]
     lone_rights = [_alone(word, length - word.middle) for word in rights]
+    two_lefts = [a + b for a, b in pairwise(lefts)]  # two_lefts[i - 2] are the words i - 2 and i - 1
+    two_rights = [a + b for a, b in pairwise(rights)]
     for i in range(len(lefts) + 1):
         for j in range(len(rights) + 1):
             options: list[tuple[float, tuple[int, int, bool]]] = []
-            if i and j:
-                cost, same = _together(lefts[i - 1], rights[j - 1], length)
-                options.append((costs[i - 1][j - 1] + cost, (1, 1, same)))
             if i:
                 options.append((costs[i - 1][j] + lone_lefts[i - 1], (1, 0, False)))
             if j:
                 options.append((costs[i][j - 1] + lone_rights[j - 1], (0, 1, False)))
-            if i > 1 and j and _same(two := lefts[i - 2] + lefts[i - 1], rights[j - 1]):
-                options.append(
-                    (costs[i - 2][j - 1] + REGROUPED + _apart(two.middle - rights[j - 1].middle), (2, 1, True))
-                )
-            if i and j > 1 and _same(two := rights[j - 2] + rights[j - 1], lefts[i - 1]):
-                options.append(
-                    (costs[i - 1][j - 2] + REGROUPED + _apart(two.middle - lefts[i - 1].middle), (1, 2, True))
-                )
+            if i and j and abs(lefts[i - 1].middle - rights[j - 1].middle) <= FAR:
+                cost, same = _together(lefts[i - 1], rights[j - 1], length)
+                options.append((costs[i - 1][j - 1] + cost, (1, 1, same)))
+                if i > 1 and _same(two_lefts[i - 2], rights[j - 1]):
+                    cost, same = _together(two_lefts[i - 2], rights[j - 1], length)
+                    options.append((costs[i - 2][j - 1] + REGROUPED + cost, (2, 1, same)))
+                if j > 1 and _same(lefts[i - 1], two_rights[j - 2]):
+                    cost, same = _together(lefts[i - 1], two_rights[j - 2], length)
+                    options.append((costs[i - 1][j - 2] + REGROUPED + cost, (1, 2, same)))
             if options:
                 costs[i][j], lasts[i][j] = min(options)
     steps = []
@@ -222,7 +222,7 @@ def _align(lefts: list[_Heard], rights: list[_Heard], length: float) -> list[_St
 
 
 def _by_time(steps: list[_Step]) -> list[_Step]:
-    """The steps with those in order of time that stand side by side and concern one side each."""
+    """The steps, where several in a row concern one side each, in order of time: to their cost it is all the same."""
     ordered: list[_Step] = []
     for paired, run in groupby(steps, key=lambda step: bool(step.lefts and step.rights)):
         alone = list(run)
@@ -242,10 +242,12 @@ def _is_piece(k: int, steps: list[_Step], lefts: list[_Heard], rights: list[_Hea
     step = steps[k]
     beside = [near for near in steps[max(k - 1, 0) : k + 2] if near.substitution]
     if step.lefts:
-        word, others, at_edge = lefts[step.lefts[0]], rights, lefts[step.lefts[0]].end >= length - EDGE
+        word, others = lefts[step.lefts[0]], rights
+        at_edge = word.end >= length - EDGE
         told = [rights[j] for near in beside for j in near.rights]
     else:
-        word, others, at_edge = rights[step.rights[0]], lefts, rights[step.rights[0]].start <= EDGE
+        word, others = rights[step.rights[0]], lefts
+        at_edge = word.start <= EDGE
         told = [lefts[i] for near in beside for i in near.lefts]
     # Without a single match, the two heard something else altogether, and only time counts.
     if at_edge or not word.norm or not any(step.same for step in steps):
@@ -312,7 +314,8 @@ def _middle(word: Word) -> int:
 def _heard(word: Word, overlap: Span) -> _Heard:
     text = unicodedata.normalize("NFKC", word.text).casefold()
     norm = "".join(c for c in text if unicodedata.category(c)[0] in "LNM")
-    return _Heard(norm, (word.span.start - overlap.start) / SAMPLE_RATE, (word.span.end - overlap.start) / SAMPLE_RATE)
+    start, end = (word.span.start - overlap.start) / SAMPLE_RATE, (word.span.end - overlap.start) / SAMPLE_RATE
+    return _Heard(norm, start, end, (start + end) / 2)
 
 
 def _split(text: str) -> list[str]:

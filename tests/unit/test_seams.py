@@ -63,6 +63,23 @@ def test_overlap_is_read_once(left: str, right: str, text: str) -> None:
     assert read(spoken(left, 27), spoken(right, 27)) == text
 
 
+def test_a_word_in_several_pieces_at_the_edge_gives_way_to_the_whole() -> None:
+    """Pieces that match nothing are dropped where the other chunk tells their moment."""
+    whole = Word(Span(round(29.4 * S), round(30.2 * S)), " transcribe")
+    pieces = [Word(Span(round(at * S), round((at + 0.3) * S)), text) for at, text in ((29.4, " tran"), (29.7, " scri"))]
+
+    assert read(spoken("we all do", 27.9) + pieces, [*spoken("we all do", 27.9), whole]) == "we all do transcribe"
+
+
+def test_a_moment_told_in_other_words_is_told_once() -> None:
+    """One side's "100" spans the other's "one hundred"."""
+    figure = Word(Span(round(28.6 * S), round(29.4 * S)), " 100")
+    left = spoken("we have one hundred men now", 27.8, 0.4)
+    right = [*spoken("we have", 27.8, 0.4), figure, *spoken("men now", 29.4, 0.4)]
+
+    assert read(left, right) == "we have 100 men now"
+
+
 def test_a_mark_alone_is_no_word() -> None:
     """A dash that only the less reliable side heard is dropped, one that the other side heard is kept."""
     words = spoken("one two three four five six", 27)
