@@ -37,6 +37,8 @@ TOLERANCE, TOLERANCE_SHARE = Fraction(1), Fraction(1, 100)  # second; of the who
 LONGEST_HOLE = Fraction(3600)  # seconds
 #: How often in a row the demuxer may fail before the source counts as ended.
 STUMBLES = 3
+#: No recorder is slower or faster; a damaged header would have a sample become seconds, or the filter fill the memory.
+RATES = range(1000, 4_000_001)  # samples per second
 #: How many frames are decoded to see whether it is sound at all.
 TASTE = 8
 
@@ -229,13 +231,12 @@ class Decoder:
         for frame, missing in chain(self._ahead, self._frames):
             if shortest and frame.pts is not None and frame.time_base is not None:
                 ahead = frame.pts * frame.time_base - origin - at
-                if missing or abs(ahead) < shortest:
-                    pass
-                elif 0 < ahead < self._longest_hole(at):
+                if shortest <= ahead <= self._longest_hole(at):
                     missing = ahead
-                else:  # a new count of time, as where recordings were joined: go on from here
+                elif abs(ahead) >= shortest:  # a new count of time, as where recordings were joined: go on from here
                     origin += ahead
-            if missing:
+            missing = min(missing, self._longest_hole(at))
+            if missing > 0:
                 silence = round(missing * frame.sample_rate)
                 yield from resampler.push_silence(silence, frame.sample_rate)
                 self.filled += Fraction(silence, frame.sample_rate)
@@ -270,6 +271,8 @@ class Decoder:
             except av.FFmpegError as error:
                 stumbles += 1
                 self._stopped = (error.strerror or "").lower()
+            except IndexError:  # PyAV 18 trips at the end of a source whose programme gained a track on the way
+                break
             else:
                 return
         with contextlib.suppress(av.FFmpegError):
@@ -292,7 +295,9 @@ class Decoder:
 
     def _kept(self, frames: list[av.AudioFrame]) -> Iterator[Sound]:
         for frame in frames:
-            if frame.samples and frame.sample_rate > 0:
+            if frame.sample_rate not in RATES:
+                self.damaged += 1
+            elif frame.samples:
                 lost, self._lost = self._lost, Fraction(0)
                 yield frame, lost
 

@@ -193,7 +193,11 @@ def test_a_change_of_rate_and_channels_on_the_way_is_followed(tmp_path: Path) ->
     pcm, decoder = decoded(joined)
     assert heard(pcm) == pytest.approx((1.05, 5.6), abs=0.15)
     assert decoder.samples == pytest.approx(8 * 16_000, abs=3500)
-    assert decoded(joined, split=True)[0].shape == pcm.shape
+    joined.write_bytes(second.read_bytes() + first.read_bytes())
+    split, _ = decoded(joined, split=True)
+    assert split.shape[0] == 2
+    for row in split:  # what has one channel is heard on both rows
+        assert heard(row[None]) == pytest.approx((1.05, 5.6), abs=0.15)
 
 
 # containers and codecs
@@ -321,6 +325,34 @@ def test_a_video_that_was_cut_off_is_measured_by_its_sound(tmp_path: Path) -> No
     assert decoder.ended_early.endswith("but its header announces 0:00:08.0")
 
 
+def test_the_time_before_the_sound_counts_for_its_end(tmp_path: Path) -> None:
+    """Sound that begins two seconds into a video and lasts eight should end at ten."""
+    source = sounds.write(
+        tmp_path / "a.mp4", sounds.noise(8, rate=48_000), rate=48_000, video=10, audio_from=2, options=FASTSTART
+    )
+    _, decoder = decoded(cut(source, 0.8))
+    assert decoder.ended_early is not None
+    assert decoder.ended_early.endswith("but its header announces 0:00:10.0")
+
+
+@pytest.mark.parametrize("extra", [b"APETAGEX" + bytes(range(200)), b"TAG" + bytes(125), b"LYRICSBEGIN" * 40])
+def test_a_tag_after_the_sound_is_neither_damage_nor_an_early_end(tmp_path: Path, extra: bytes) -> None:
+    """Old players appended titles and lyrics to an MP3."""
+    source = sounds.write(tmp_path / "a.mp3", sounds.noise(3), options={"write_xing": "0"})
+    plain = decoded(source)[0]
+    source.write_bytes(source.read_bytes() + extra)
+    pcm, decoder = decoded(source)
+    assert (decoder.damaged, decoder.ended_early) == (0, None)
+    assert np.array_equal(pcm[:, : plain.shape[1]], plain)
+
+
+def test_zeros_before_the_sound_are_passed_over(tmp_path: Path) -> None:
+    """A stream that was saved with some padding is still a recording."""
+    source = sounds.write(tmp_path / "a.mp3", sounds.noise(3))
+    source.write_bytes(bytes(5000) + source.read_bytes())
+    assert decoded(source)[1].samples >= 3 * 16_000
+
+
 def test_a_header_that_promises_nothing_is_not_held_against_the_file(tmp_path: Path) -> None:
     """A WAV from a pipe announces 4 GiB, a live recording nothing, a bare stream has no header at all."""
     source = sounds.write(tmp_path / "a.wav", sounds.noise(3))
@@ -356,6 +388,16 @@ def test_packets_that_do_not_decode_are_counted(tmp_path: Path) -> None:
     _, decoder = decoded(damaged(source, 0.4, 0.5))
     assert decoder.damaged > 10
     assert float(decoder.filled) == pytest.approx(decoder.damaged * 1024 / 48_000)
+
+
+def test_a_track_that_appears_on_the_way_does_no_harm(tmp_path: Path) -> None:
+    """A broadcast changes its programme: the sound that was chosen goes on to its end."""
+    sound = sounds.beep(4, at=2, rate=48_000)
+    first = sounds.write(tmp_path / "1.ts", sound, rate=48_000)
+    second = sounds.write(tmp_path / "2.ts", sound, rate=48_000, video=4)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() * 20 + second.read_bytes())
+    assert decoded(joined)[0].shape[1] >= 80 * 16_000
 
 
 # memory
@@ -488,6 +530,12 @@ REFUSED: list[tuple[str, Callable[[Path], object], type[MediaError], str]] = [
         _tone(".flac", lambda b: b[: b.index(b"\xff\xf8")]),
         MediaUnreadable,
         "holds no sound: its audio track is empty",
+    ),
+    (
+        "slow.wav",
+        _tone(".wav", lambda b: b[:24] + struct.pack("<II", 3, 6) + b[32:278]),
+        MediaUnreadable,
+        "is damaged: none of its 100 packets can be decoded",
     ),
     (
         "header.wav",
