@@ -1,0 +1,348 @@
+"""`stenopool transcribe` as people run it: real processes, real sound, the bundled model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "meeting.mp3"
+RATE = 16_000
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "STENOPOOL_HOME": str(home)}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the command in a home of its own."""
+
+    def run(*arguments: str | Path, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "stenopool", "transcribe", *map(str, arguments)],
+            env=_environment(tmp_path / "home"),
+            cwd=tmp_path,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            check=False,
+            timeout=300,
+        )
+        assert b"Traceback" not in done.stderr
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
+
+
+def sample_sound() -> np.ndarray:
+    """The bundled recording, int16 [samples] at 16 kHz."""
+    resampler = av.AudioResampler("s16", "mono", RATE)
+    with av.open(str(SAMPLE)) as container:
+        frames = [part.to_ndarray()[0] for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+    return np.concatenate(frames)
+
+
+@pytest.fixture(scope="session")
+def sound() -> np.ndarray:
+    """The bundled recording, decoded."""
+    return sample_sound()
+
+
+def write_wav(path: Path, *channels: np.ndarray, rate: int = RATE) -> Path:
+    """A 16-bit WAV file."""
+    frame = av.AudioFrame.from_ndarray(
+        np.stack(channels, axis=1).reshape(1, -1), format="s16", layout="mono" if len(channels) == 1 else "stereo"
+    )
+    frame.sample_rate = rate
+    with av.open(str(path), "w", format="wav") as container:
+        stream = container.add_stream("pcm_s16le", rate=rate, layout=frame.layout.name)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def transcript(path: Path) -> dict[str, Any]:
+    """A JSON transcript."""
+    loaded: dict[str, Any] = json.loads(path.read_text())
+    return loaded
+
+
+def rows(home: Path, query: str) -> list[tuple[Any, ...]]:
+    """What the ledger says."""
+    with sqlite3.connect(f"file:{home / 'ledger.sqlite'}?mode=ro", uri=True, timeout=30) as database:
+        return database.execute(query).fetchall()
+
+
+def test_formats_are_written_beside_each_other(run: Run, tmp_path: Path) -> None:
+    """One command gives one file per format; nothing else is left in the folder, and no samples in the home."""
+    done = run(SAMPLE, "-o", "out", "--format", "txt,srt,vtt,json,tsv", "--language", "en")
+
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["meeting.json", "meeting.srt", "meeting.tsv", "meeting.txt", "meeting.vtt"]
+    result = transcript(tmp_path / "out" / "meeting.json")
+    assert result["text"] == "".join(segment["text"] for segment in result["segments"]).strip()
+    assert [piece["start_sample"] for piece in result["coverage"]] == [
+        0,
+        *(piece["end_sample"] for piece in result["coverage"][:-1]),
+    ]
+    assert result["coverage"][-1]["end_sample"] == result["duration"]
+    assert [piece["kind"] for piece in result["coverage"]].count("silence") >= 1
+    assert not list((tmp_path / "home" / "objects" / "pcm").iterdir())
+
+
+def test_done_files_are_skipped_with_a_word(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """The second run says so and decodes nothing; another option is other work; --force does it again."""
+    clip = write_wav(tmp_path / "clip.wav", sound[: 12 * RATE])
+    first = run(clip, "-l", "en", "-f", "json")
+    again = run(clip, "-l", "en", "-f", "json")
+    other = run(clip, "-l", "en", "-f", "json", "--chunk-length", "10")
+    forced = run(clip, "-l", "en", "-f", "json", "--force")
+
+    assert [done.returncode for done in (first, again, other, forced)] == [0, 0, 0, 0]
+    assert "already" not in first.stderr
+    assert "already transcribed" in again.stderr
+    assert "up to date" in again.stderr
+    assert "already" not in other.stderr
+    assert "already" not in forced.stderr
+    assert sorted(rows(tmp_path / "home", "select generation, state from transcripts")) == [
+        (1, "completed"),
+        (1, "completed"),
+        (2, "completed"),
+    ]
+
+
+def test_a_lost_output_is_written_again_without_the_model(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """A deleted file comes back from the ledger, in a new format, too."""
+    clip = write_wav(tmp_path / "clip.wav", sound[: 8 * RATE])
+    run(clip, "-l", "en", "-f", "txt")
+    text = (tmp_path / "clip.txt").read_text()
+    (tmp_path / "clip.txt").unlink()
+
+    done = run(clip, "-l", "en", "-f", "txt,srt")
+
+    assert "already transcribed" in done.stderr
+    assert (tmp_path / "clip.txt").read_text() == text
+    assert (tmp_path / "clip.srt").read_text().startswith("1\n")
+
+
+def test_a_killed_run_goes_on_where_it_was(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """kill -9 in the middle: the same command runs only what is missing, and the transcript is the undisturbed one."""
+    clip = write_wav(tmp_path / "long.wav", sound)
+    undisturbed = run(clip, "-l", "en", "-f", "json", "--batch-size", "2")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    expected = transcript(tmp_path / "long.json")
+    home = tmp_path / "second"
+    command = [sys.executable, "-m", "stenopool", "transcribe", str(clip), "-l", "en", "-f", "json", "-o", "second-out"]
+    command += ["--batch-size", "2"]
+
+    def done_chunks() -> int:
+        try:
+            return int(rows(home, "select count(*) from chunks where state = 'done'")[0][0])
+        except sqlite3.OperationalError:  # there is no ledger yet
+            return 0
+
+    with subprocess.Popen(command, cwd=tmp_path, env=_environment(home), stderr=subprocess.PIPE) as killed:
+        _wait_until(lambda: done_chunks() >= 3 or killed.poll() is not None)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    before = done_chunks()
+    total = int(rows(home, "select chunks_total from transcripts")[0][0])
+    assert 3 <= before < total
+    assert not (tmp_path / "second-out").exists()
+
+    resumed = subprocess.run(
+        command, cwd=tmp_path, env=_environment(home), capture_output=True, check=False, timeout=300
+    )
+
+    assert resumed.returncode == 0, resumed.stderr
+    attempts = [attempt for (attempt,) in rows(home, "select attempt from chunks")]
+    assert attempts.count(2) <= 2  # what the killed process held, and nothing else, ran twice
+    assert attempts.count(1) >= total - 2
+    assert transcript(tmp_path / "second-out" / "long.json") == expected
+    assert not list((home / "objects" / "pcm").iterdir())
+
+
+def _wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+def test_interrupting_leaves_nothing_broken(sound: np.ndarray, tmp_path: Path, run: Run) -> None:
+    """Ctrl-C ends at once with a word and code 130; no lease stays, and the same command finishes the work."""
+    clip = write_wav(tmp_path / "long.wav", sound)
+    command = [sys.executable, "-m", "stenopool", "transcribe", str(clip), "-l", "en", "-f", "txt", "--batch-size", "2"]
+    home = tmp_path / "home"
+    with subprocess.Popen(command, cwd=tmp_path, env=_environment(home), stderr=subprocess.PIPE) as stopped:
+
+        def leased() -> bool:
+            try:
+                return bool(rows(home, "select 1 from chunks where state = 'leased'"))
+            except sqlite3.OperationalError:
+                return False
+
+        _wait_until(lambda: leased() or stopped.poll() is not None)
+        stopped.send_signal(signal.SIGINT)
+        _, said = stopped.communicate(timeout=60)
+
+    assert stopped.returncode == 130
+    assert b"stopped; the same command goes on from here" in said
+    assert b"Traceback" not in said
+    assert not rows(home, "select 1 from chunks where state = 'leased'")
+    assert not list((home / "objects" / "unfinished").iterdir())
+    assert run(clip, "-l", "en", "-f", "txt", "--batch-size", "2").returncode == 0
+
+
+def test_bad_inputs_do_not_stop_the_good_ones(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """Each bad file gets one line and the others go on; the code is 1 at the end."""
+    good = write_wav(tmp_path / "good.wav", sound[: 6 * RATE])
+    (tmp_path / "empty.mp3").touch()
+    (tmp_path / "notes.txt").write_text("not a sound at all\n" * 40)
+    (tmp_path / "folder").mkdir()
+
+    done = run("missing.wav", "empty.mp3", good, "notes.txt", "folder", "-l", "en", "-f", "txt")
+
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.startswith("stenopool: ")]
+    assert [line.split(": ")[1] for line in lines] == ["missing.wav", "empty.mp3", "notes.txt", "folder"]
+    assert (tmp_path / "good.txt").exists()
+
+
+def test_a_recording_that_ended_early_is_transcribed_and_named(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """A truncated file gives what is there, says so in the result, and the code is 3."""
+    whole = write_wav(tmp_path / "whole.wav", sound[: 30 * RATE]).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 3])
+
+    done = run("cut.wav", "-l", "en", "-f", "json")
+
+    assert done.returncode == 3
+    assert "ended early" in done.stderr
+    result = transcript(tmp_path / "cut.json")
+    assert result["ended_early"]
+    assert result["seconds"] == pytest.approx(10, abs=0.1)
+    assert result["text"]
+
+
+def test_standard_input_is_a_recording_like_any_other(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """`-` reads a recording; its outputs are called stdin."""
+    clip = write_wav(tmp_path / "clip.wav", sound[: 8 * RATE])
+    piped = run("-", "-l", "en", "-f", "txt", stdin=clip.read_bytes())
+    named = run(clip, "-l", "en", "-f", "txt")
+
+    assert piped.returncode == 0, piped.stderr
+    assert "already transcribed" in named.stderr  # the same samples are the same recording
+    assert (tmp_path / "stdin.txt").read_text() == (tmp_path / "clip.txt").read_text()
+
+
+def test_nothing_on_standard_input_is_named(run: Run) -> None:
+    """Empty standard input gets one line that says so."""
+    done = run("-", stdin=b"")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("stenopool: standard input: ")
+
+
+def test_channels_can_be_split(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """A transcript per channel; a silent channel is all silence, an empty text and no failure."""
+    speech = sound[: 10 * RATE]
+    call = write_wav(tmp_path / "call.wav", speech, np.zeros_like(speech))
+    alone = write_wav(tmp_path / "alone.wav", speech)
+
+    done = run(call, alone, "-l", "en", "-f", "json,txt", "--channels", "split")
+
+    assert done.returncode == 0, done.stderr
+    left, right = (transcript(tmp_path / f"call.channel{n}.json") for n in (1, 2))
+    assert left["text"] == transcript(tmp_path / "alone.channel1.json")["text"]
+    assert right["text"] == ""
+    assert [(piece["kind"], piece["end_sample"]) for piece in right["coverage"]] == [("silence", len(speech))]
+    assert (left["channel"], right["channel"]) == (1, 2)
+    assert rows(tmp_path / "home", "select count(*) from recordings") == [(2,)]
+
+
+def test_the_language_is_detected(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """Without --language the recording's own is found, with its probability."""
+    clip = write_wav(tmp_path / "clip.wav", sound[: 10 * RATE])
+
+    run(clip, "-f", "json")
+
+    result = transcript(tmp_path / "clip.json")
+    assert result["language"] == "en"
+    assert 0.5 < result["language_probability"] <= 1
+
+
+def test_two_processes_share_one_recording(sound: np.ndarray, tmp_path: Path) -> None:
+    """Two runs of the same command at once divide the chunks, and both write the same transcript."""
+    clip = write_wav(tmp_path / "clip.wav", sound)
+    home = tmp_path / "home"
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "stenopool", "transcribe", str(clip), "-l", "en", "-f", "json", "-o", folder]
+        command += ["--batch-size", "2"]
+        return subprocess.Popen(command, cwd=tmp_path, env=_environment(home), stderr=subprocess.PIPE)
+
+    both = [start("a"), start("b")]
+    said = [process.communicate(timeout=300)[1] for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    assert (tmp_path / "a" / "clip.json").read_bytes() == (tmp_path / "b" / "clip.json").read_bytes()
+
+
+WRONG_COMMANDS: Sequence[tuple[list[str], str]] = (
+    (["a.mp3", "--format", "docx"], "docx; choose from txt, srt, vtt, tsv, json"),
+    (["a.mp3", "--format", ","], "nothing; choose from txt, srt, vtt, tsv, json"),
+    (["a.mp3", "--batch-size", "0"], "0; a positive number, or auto"),
+    (["a.mp3", "--batch-size", "many"], "many; a positive number, or auto"),
+    (["a.mp3", "--dtype", "int3"], "'int3' is not one of"),
+    (["a.mp3", "--beam", "5"], "No such option"),
+    (["a.mp3", "a.mp3"], "a.mp3 is named twice"),
+    (["x/a.mp3", "y/a.mp3"], "x/a.mp3 and y/a.mp3 would both write a.mp3.*"),
+    ([str(SAMPLE), "--language", "klingon"], "does not know the language 'klingon'; it knows: af am ar"),
+    ([str(SAMPLE), "--chunk-length", "31"], "--chunk-length must be between 1 and the model's window of 30 seconds"),
+    ([str(SAMPLE), "--overlap", "15"], "--overlap must be at least 0 and less than half of the chunk length 30"),
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), WRONG_COMMANDS, ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else ""
+)
+def test_a_wrong_command_is_refused_by_name(run: Run, arguments: list[str], said: str) -> None:
+    """What is wrong with the command itself is said before any work, with code 2."""
+    done = run(*arguments)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("nowhere", "nowhere: no such model; use pocket, a folder, or a repository such as openai/whisper-tiny"),
+        ("./nowhere", "./nowhere: no such model; use pocket, a folder, or a repository"),
+        (str(SAMPLE), "is a file; name the folder that holds config.json and model.safetensors"),
+        (str(SAMPLE.parent), "config.json is missing"),
+    ],
+)
+def test_a_wrong_model_is_named(run: Run, model: str, said: str) -> None:
+    """A model that is not there, or is none, gets one line."""
+    done = run(SAMPLE, "--model", model)
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
