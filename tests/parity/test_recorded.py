@@ -135,7 +135,8 @@ def _decode(case: Case, rows: int, sampled: int) -> Slots:
         limit=jnp.full(rows, longest),
     )
     slots = jax.jit(lambda s, a: fill(case.model, case.checkpoint.dims.n_mels, s, a))(slots, arrivals)
-    return jax.jit(lambda s: advance(case.model, rules, s, longest))(slots)
+    decoded: Slots = jax.jit(lambda s: advance(case.model, rules, s, longest))(slots)
+    return decoded
 
 
 def test_tokens_under_the_rules_are_those_of_openai_whisper(case: Case) -> None:
@@ -150,6 +151,8 @@ def test_tokens_under_the_rules_are_those_of_openai_whisper(case: Case) -> None:
         tokens.pop()
     assert not slots.active.any()
     assert tokens == expected
-    assert float(slots.sum_logprob[0]) / (len(tokens) + 1) == pytest.approx(float(case.expected["avg_logprob"]), abs=1e-4)
+    assert float(slots.sum_logprob[0]) / (len(tokens) + 1) == pytest.approx(
+        float(case.expected["avg_logprob"]), abs=1e-4
+    )
     assert float(slots.no_speech[0]) == pytest.approx(float(case.expected["no_speech_prob"]), rel=1e-3)
     assert _largest(slots.languages[0], case.expected["languages"]) <= 1e-5

@@ -86,7 +86,9 @@ def record(name: str, pcm: np.ndarray) -> dict[str, Any]:
 
     theirs = openai_model(name, state)
     ruled = theirs.decode(mel, DecodingOptions(language="en", fp16=False, sample_len=48, suppress_tokens="-1"))
-    tokenizer = whisper.tokenizer.get_tokenizer(True, num_languages=theirs.num_languages, language="en", task="transcribe")
+    tokenizer = whisper.tokenizer.get_tokenizer(
+        True, num_languages=theirs.num_languages, language="en", task="transcribe"
+    )
     suppressed = whisper.decoding.DecodingTask(theirs, DecodingOptions(language="en"))._get_suppress_tokens()
     _, languages = theirs.detect_language(mel)
     return {

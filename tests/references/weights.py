@@ -115,7 +115,9 @@ def sound(seconds: float = 30.0) -> np.ndarray:
 
 
 #: Frames of the log-mel references that are kept.
-MEL_FRAMES = np.unique(np.concatenate([np.arange(12), np.arange(5, 3000, 23), np.arange(1095, 1110), np.arange(2988, 3000)]))
+MEL_FRAMES = np.unique(
+    np.concatenate([np.arange(12), np.arange(5, 3000, 23), np.arange(1095, 1110), np.arange(2988, 3000)])
+)
 #: Every so many-th entry of the vocabulary is kept of the logits.
 VOCAB_STEP = 101
 #: Teacher-forced tokens: a prompt, text and timestamps.
