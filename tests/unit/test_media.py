@@ -656,3 +656,9 @@ def test_real_speech_has_its_length(name: str, codec: str, channels: int, rate: 
     assert (decoder.probe.codec, decoder.probe.channels, decoder.probe.sample_rate) == (codec, channels, rate)
     assert (pcm.shape, decoder.damaged, decoder.ended_early) == ((1, samples), 0, None)
     assert 500 < np.abs(pcm).max() < 32_768
+
+
+def test_the_docs_list_every_refusal() -> None:
+    """docs/inputs.md quotes each line as it is."""
+    docs = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text()
+    assert [line for _, _, _, line in REFUSED if f"| {line} |" not in docs] == []
