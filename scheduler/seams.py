@@ -46,7 +46,7 @@ SIMILAR = 2.5
 DIFFERENT = 4.0
 REGROUPED = 0.5
 NEAR_EDGE = 0.5  # the other side missed the word at its edge
-ALONE = 6.5  # added where the other side hears well
+ALONE = 8.0  # added where the other side hears well
 SOUND = 4.0  # added to a substitution where both sides hear well
 JITTER = 0.25  # seconds: standard deviation of the time between what both sides call the same moment
 OUTLIER = 0.5  # seconds: farther apart, times were interpolated, and cost grows less
@@ -189,8 +189,8 @@ def _align(lefts: list[_Heard], rights: list[_Heard], length: float) -> list[_St
     # costs[i][j]: of the cheapest way through the first i words on the left and j on the right, and its last step.
     costs = [[0.0] * (len(rights) + 1) for _ in range(len(lefts) + 1)]
     lasts = [[(0, 0, False)] * (len(rights) + 1) for _ in range(len(lefts) + 1)]
-    lone_lefts = [_alone(word, word.middle) for word in lefts]
-    lone_rights = [_alone(word, length - word.middle) for word in rights]
+    lone_lefts = [_alone(word.middle) for word in lefts]
+    lone_rights = [_alone(length - word.middle) for word in rights]
     two_lefts = [a + b for a, b in pairwise(lefts)]  # two_lefts[i - 2] are the words i - 2 and i - 1
     two_rights = [a + b for a, b in pairwise(rights)]
     for i in range(len(lefts) + 1):
@@ -292,9 +292,9 @@ def _apart(seconds: float) -> float:
     return _off(near) + OUTLIER_RATE * (abs(seconds) - near)
 
 
-def _alone(word: _Heard, inside: float) -> float:
-    """What it costs that the other side missed a word so many seconds inside its own edge; marks are easily missed."""
-    return NEAR_EDGE + ALONE * _healthy(inside) * bool(word.norm)
+def _alone(inside: float) -> float:
+    """What it costs that the other side missed a word so many seconds inside its own edge."""
+    return NEAR_EDGE + ALONE * _healthy(inside)
 
 
 def _healthy(inside: float) -> float:

@@ -71,6 +71,36 @@ def test_a_word_in_several_pieces_at_the_edge_gives_way_to_the_whole() -> None:
     assert read(spoken("we all do", 27.9) + pieces, [*spoken("we all do", 27.9), whole]) == "we all do transcribe"
 
 
+def at(*words: tuple[float, float, str]) -> list[Word]:
+    """Words from seconds."""
+    return [Word(Span(round(start * S), round(end * S)), f" {text}") for start, end, text in words]
+
+
+def test_half_a_word_behind_a_match_is_dropped() -> None:
+    """A piece at its own chunk's edge, at a moment that the other chunk fills with a word matched already."""
+    left = at((28.6, 29, "all"), (29.4, 29.8, "it"), (29.85, 30, "i"))
+    right = at((28.6, 29, "all"), (29.4, 29.8, "it"), (30.7, 31, "now"))
+
+    assert read(left, right) == "all it now"
+
+
+@pytest.mark.parametrize(("first", "text"), [("eins", "one two vier"), ("one", "one zwei two vier")])
+def test_a_word_between_others_counts_only_if_the_two_chunks_heard_the_same_speech(first: str, text: str) -> None:
+    """One match is enough to take "zwei" for a word that the left chunk missed; without any, it is other words."""
+    left = at((27, 27.2, "one"), (28, 28.2, "two"))
+    right = at((27.05, 27.2, first), (27.45, 27.5, "zwei"), (28.05, 28.2, "drei"), (29, 29.2, "vier"))
+
+    assert read(left, right) == text
+
+
+def test_similar_words_in_a_row_are_not_taken_for_each_other() -> None:
+    """Each chunk missed the word nearer to its edge; where both hear well, a difference is no mishearing."""
+    left = at((27.9, 28.2, "meeting"), (28.4, 28.7, "meetings"))
+    right = at((28.4, 28.7, "meetings"), (28.8, 29.1, "people"))
+
+    assert read(left, right) == "meeting meetings people"
+
+
 def test_a_moment_told_in_other_words_is_told_once() -> None:
     """One side's "100" spans the other's "one hundred"."""
     figure = Word(Span(round(28.6 * S), round(29.4 * S)), " 100")
