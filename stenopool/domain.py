@@ -196,6 +196,8 @@ class Transcript:
     provenance: Provenance
     #: Why the source ended before its own end, None where it was whole.
     ended_early: str | None = None
+    #: Packets of the source that did not decode; silence of their length stands in their place.
+    damaged: int = 0
     #: Which channel of the source this is, from 1; None where channels were mixed.
     channel: int | None = None
 

@@ -44,6 +44,7 @@ class Source:
     recording: str
     duration: int
     ended_early: str | None
+    damaged: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,13 @@ class Ledger:
             if not rows or len(rows) != rows[0][0].channels:
                 return []
             return [
-                Source(channel=row.channel, recording=row.recording_id, duration=duration, ended_early=row.ended_early)
+                Source(
+                    channel=row.channel,
+                    recording=row.recording_id,
+                    duration=duration,
+                    ended_early=row.ended_early,
+                    damaged=row.damaged,
+                )
                 for row, duration in rows
             ]
 
@@ -122,6 +129,7 @@ class Ledger:
                         channels=len(sources),
                         recording_id=source.recording,
                         ended_early=source.ended_early,
+                        damaged=source.damaged,
                     )
                 )
 

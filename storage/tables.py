@@ -78,6 +78,7 @@ class SourceRow(Base):
     channels: Mapped[int] = mapped_column(comment="how many rows of this file belong together")
     recording_id: Mapped[str] = mapped_column(ForeignKey("recordings.id"))
     ended_early: Mapped[str | None] = mapped_column(comment="why the file ended before its own end")
+    damaged: Mapped[int] = mapped_column(comment="packets that did not decode and became silence")
 
 
 class TranscriptRow(Base):

@@ -49,5 +49,6 @@ def transcript_of(work: Work, source: Source, name: str) -> Transcript:
         coverage=coverage,
         provenance=provenance_of_record(work.provenance),
         ended_early=source.ended_early,
+        damaged=source.damaged,
         channel=source.channel or None,
     )

@@ -34,6 +34,8 @@ class Ingested:
     #: Samples.
     duration: int
     ended_early: str | None
+    #: Packets that did not decode and became silence.
+    damaged: int
     #: None where voice activity detection was not asked for.
     activity: SpeechActivity | None
 
@@ -102,6 +104,7 @@ def ingest(
                 recording=hashes[channel].hexdigest(),
                 duration=decoder.samples,
                 ended_early=decoder.ended_early,
+                damaged=decoder.damaged,
                 activity=detectors[channel].finish() if vad else None,
             )
             for channel in channels

@@ -94,7 +94,13 @@ def prepare(
     options = assignment.provenance.options
     heard = ingest(source.path, store, split=assignment.split, vad=options.vad, stop=stop, progress=progress)
     sources = tuple(
-        Source(channel=one.channel, recording=one.recording, duration=one.duration, ended_early=one.ended_early)
+        Source(
+            channel=one.channel,
+            recording=one.recording,
+            duration=one.duration,
+            ended_early=one.ended_early,
+            damaged=one.damaged,
+        )
         for one in heard
     )
     ledger.add_sources(file_sha256, sources)

@@ -15,7 +15,7 @@ Exit codes:
   0    all done
   1    something failed; the others are done
   2    the command itself was wrong
-  3    all done, but a recording ended early or has gaps
+  3    all done, but a recording ended early, is damaged or has gaps
   130  stopped by Ctrl-C; the same command goes on from there
 """
 

@@ -190,7 +190,7 @@ class _Command:
                 ]
                 for line in describe(outcome, written):
                     progress.say(line)
-                if any(one.ended_early or one.coverage.gaps for one in outcome.transcripts):
+                if any(one.ended_early or one.damaged or one.coverage.gaps for one in outcome.transcripts):
                     worst = worst or INCOMPLETE
         return worst
 
@@ -245,6 +245,8 @@ def describe(outcome: Outcome, written: Sequence[Path]) -> Iterator[str]:
         yield f"{transcript.source}{channel}: {known}{_summary(transcript)}"
         if transcript.ended_early:
             yield f"{transcript.source}{channel}: ended early: {transcript.ended_early}"
+        if transcript.damaged:
+            yield f"{transcript.source}{channel}: damaged: {transcript.damaged} packets became silence"
         for gap in transcript.coverage.gaps:
             at = f"{clock(gap.span.start)}, {gap.span.seconds:.1f} s"
             yield f"{transcript.source}{channel}: gap at {at}: {gap.reason}"

@@ -37,6 +37,7 @@ def to_json(transcript: Transcript) -> str:
         "coverage": [_piece(piece) for piece in transcript.coverage],
         "provenance": _provenance(transcript.provenance),
         "ended_early": transcript.ended_early,
+        "damaged": transcript.damaged,
         "channel": transcript.channel,
     }
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2)

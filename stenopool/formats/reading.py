@@ -86,6 +86,7 @@ class _Reader:
                 coverage=coverage,
                 provenance=self._object("provenance").provenance(),
                 ended_early=self._get_or_none("ended_early", str),
+                damaged=self._get("damaged", int),
                 channel=self._get_or_none("channel", int),
             )
         )

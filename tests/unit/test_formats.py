@@ -494,6 +494,7 @@ TRANSCRIPTS = st.builds(
         Provenance, model=ANY_TEXT, model_digest=ANY_TEXT, dtype=ANY_TEXT, options=OPTIONS, version=ANY_TEXT
     ),
     ended_early=st.none() | ANY_TEXT,
+    damaged=st.integers(0, 2**31),
     channel=st.none() | st.integers(min_value=1),
 )
 
@@ -571,7 +572,7 @@ def test_json_is_laid_out_for_people() -> None:
     text = render(transcript(replace(segment(0, 0, " Grüße", (word,)), span=Span(8, 24_000)), seconds=2), "json")
 
     assert text.startswith('{\n  "schema": "stenopool/transcript",\n  "version": 1,\n  "source": "talk.mp3",\n')
-    assert text.endswith('  "ended_early": null,\n  "channel": null\n}\n')
+    assert text.endswith('  "ended_early": null,\n  "damaged": 0,\n  "channel": null\n}\n')
     assert '"text": "Grüße",\n' in text
     assert json.loads(text)["segments"] == [
         {
