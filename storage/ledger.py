@@ -11,11 +11,13 @@ a chunk; whoever finds it at zero may begin the merge, and only one can.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Engine, func, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Span
@@ -88,12 +90,20 @@ class Ledger:
         """Give the connections back."""
         self._engine.dispose()
 
+    @contextmanager
+    def _transaction(self) -> Iterator[Session]:
+        try:
+            with Session(self._engine) as session, session.begin():
+                yield session
+        except OperationalError as error:  # a full disk, a lock that nobody gives back, a file that went away
+            raise LedgerError(f"{self._engine.url.database}: the ledger cannot be used ({error.orig})") from error
+
     # Recordings and where they came from
 
     def sources(self, file_sha256: str, *, split: bool) -> list[Source]:
         """The recordings that a file was decoded to: all of its channels or its mix; empty if it never was, whole."""
         wanted = SourceRow.channel > 0 if split else SourceRow.channel == 0
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             rows = session.execute(
                 select(SourceRow, RecordingRow.duration)
                 .join(RecordingRow, RecordingRow.id == SourceRow.recording_id)
@@ -115,7 +125,7 @@ class Ledger:
 
     def add_sources(self, file_sha256: str, sources: Sequence[Source]) -> None:
         """Keep what a file was decoded to, in one transaction."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             for source in sources:
                 if session.get(RecordingRow, source.recording) is None:
                     session.add(
@@ -137,7 +147,7 @@ class Ledger:
 
     def latest(self, recording: str, work_digest: str) -> Work | None:
         """The newest transcript of a recording by that model with those options."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             row = session.scalar(
                 select(TranscriptRow)
                 .where(TranscriptRow.recording_id == recording, TranscriptRow.work_digest == work_digest)
@@ -148,7 +158,7 @@ class Ledger:
 
     def work(self, transcript: int) -> Work:
         """One transcript. Raises LedgerError where there is none."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             row = session.get(TranscriptRow, transcript)
             if row is None:
                 raise LedgerError(f"the ledger has no transcript {transcript}")
@@ -165,7 +175,7 @@ class Ledger:
         silences: Iterable[tuple[Span, float]],
     ) -> Work:
         """Begin a new generation of a transcript: its chunks, ready if the language is known, and its silences."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             generation = session.scalar(
                 select(func.max(TranscriptRow.generation)).where(
                     TranscriptRow.recording_id == recording, TranscriptRow.work_digest == work_digest
@@ -199,7 +209,7 @@ class Ledger:
 
     def silences(self, transcript: int) -> list[tuple[Span, float]]:
         """The spans that the plan left out, in order, with their score."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             rows = session.scalars(
                 select(SilenceRow).where(SilenceRow.transcript_id == transcript).order_by(SilenceRow.start)
             )
@@ -207,7 +217,7 @@ class Ledger:
 
     def spans(self, transcript: int) -> list[Span]:
         """The chunks' spans, in order."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             rows = session.execute(
                 select(ChunkRow.start, ChunkRow.end)
                 .where(ChunkRow.transcript_id == transcript)
@@ -217,7 +227,7 @@ class Ledger:
 
     def open_spans(self, transcript: int) -> list[Span]:
         """The spans of the chunks that are not done."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             rows = session.execute(
                 select(ChunkRow.start, ChunkRow.end).where(
                     ChunkRow.transcript_id == transcript, ChunkRow.state != ChunkState.DONE
@@ -227,7 +237,7 @@ class Ledger:
 
     def set_language(self, transcript: int, language: str, probability: float) -> None:
         """Decide a transcript's language, once, and let its chunks go. A second decision has no effect."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             decided = session.execute(
                 update(TranscriptRow)
                 .where(TranscriptRow.id == transcript, TranscriptRow.language.is_(None))
@@ -245,7 +255,7 @@ class Ledger:
 
     def claim(self, worker: str, transcripts: Sequence[int], limit: int) -> list[Claim]:
         """Lease up to `limit` ready chunks of those transcripts, in the order of the list, then of time."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             claims: list[Claim] = []
             for transcript in transcripts:
                 if len(claims) == limit:
@@ -285,7 +295,7 @@ class Ledger:
 
     def renew(self, worker: str) -> None:
         """Prolong all leases of a worker that makes progress."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             session.execute(
                 update(ChunkRow)
                 .where(ChunkRow.worker == worker, ChunkRow.state == ChunkState.LEASED)
@@ -294,7 +304,7 @@ class Ledger:
 
     def release(self, workers: Iterable[str]) -> None:
         """Give back what these workers hold: they stop, or are known to be dead."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             session.execute(
                 update(ChunkRow)
                 .where(ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
@@ -303,13 +313,13 @@ class Ledger:
 
     def holders(self) -> set[str]:
         """Workers that hold a lease."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             rows = session.scalars(select(ChunkRow.worker).where(ChunkRow.state == ChunkState.LEASED).distinct())
             return {worker for worker in rows if worker is not None}
 
     def sweep(self) -> int:
         """Make chunks ready again whose lease ran out; returns how many."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             rows = session.execute(
                 update(ChunkRow)
                 .where(
@@ -324,7 +334,7 @@ class Ledger:
 
     def finish(self, claim: Claim, result: Mapping[str, Any]) -> int | None:
         """Keep a chunk's result; returns how many chunks are still open, None if the lease was lost meanwhile."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             done = session.execute(
                 update(ChunkRow)
                 .where(
@@ -349,7 +359,7 @@ class Ledger:
 
     def results(self, transcript: int) -> list[dict[str, Any]]:
         """What was heard in the chunks that are done, in order."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             rows = session.scalars(
                 select(ChunkRow.result)
                 .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.DONE)
@@ -364,7 +374,7 @@ class Ledger:
 
         A merge that was begun and never ended is taken over: merging is pure, and only the last fence can end it.
         """
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             return session.execute(
                 update(TranscriptRow)
                 .where(
@@ -379,7 +389,7 @@ class Ledger:
 
     def complete(self, transcript: int, fence: int, state: TranscriptState, document: Mapping[str, Any]) -> bool:
         """End a merge; False if another took it over."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             won = session.execute(
                 update(TranscriptRow)
                 .where(
@@ -395,7 +405,7 @@ class Ledger:
 
     def open_transcripts(self, recording: str) -> int:
         """How many transcripts of a recording still need its samples."""
-        with Session(self._engine) as session, session.begin():
+        with self._transaction() as session:
             return (
                 session.scalar(
                     select(func.count())
