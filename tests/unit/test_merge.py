@@ -3,8 +3,8 @@
 The simulation: words are spoken; `plan_without_vad` cuts them with overlaps of 3 s; each chunk hears its words with
 times that are off, and damages those near its own edges: it drops, alters or halves them. What the tests promise holds
 for the damage and the time errors that each of them states. Hunted through 20,000 recordings each, none failed, but for
-interpolated times: 2, by one word. Beyond the limits it fades slowly: with damage 0.75 s deep and times 0.3 s wrong, 2 of
-20,000 kept a misheard word.
+interpolated times: 2. Beyond the limits it fades slowly: with damage 0.75 s deep and times 0.3 s wrong, 1 of 20,000
+failed.
 """
 
 from __future__ import annotations

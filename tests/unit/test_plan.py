@@ -217,10 +217,10 @@ def test_a_day_is_planned_in_no_time() -> None:
     edges = list(accumulate(max(1, int(length * scale)) for length in lengths))
     runs = [SpeechRun(Span(a, b), 0.9) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
-    before = time.perf_counter()
+    before = time.process_time()
     result = plan_recording(edges[-1], runs, peak=lambda span: 0.1, window=WINDOW, overlap=OVERLAP)
 
-    assert time.perf_counter() - before < 2
+    assert time.process_time() - before < 2
     assert len(result.chunks) > 24 * 120
 
 
