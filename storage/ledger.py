@@ -16,13 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Span
 from stenopool.errors import LedgerError
-from storage.database import database_clock
+from storage.database import database_clock, refusals
 from storage.tables import (
     COMPLETED,
     ChunkRow,
@@ -92,11 +91,8 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
-        try:
-            with Session(self._engine) as session, session.begin():
-                yield session
-        except OperationalError as error:  # a full disk, a lock that nobody gives back, a file that went away
-            raise LedgerError(f"{self._engine.url.database}: the ledger cannot be used ({error.orig})") from error
+        with refusals(self._engine.url.database), Session(self._engine) as session, session.begin():
+            yield session
 
     # Recordings and where they came from
 
@@ -124,15 +120,23 @@ class Ledger:
             ]
 
     def add_sources(self, file_sha256: str, sources: Sequence[Source]) -> None:
-        """Keep what a file was decoded to, in one transaction."""
+        """Keep what a file was decoded to: all of its channels or its mix, in one transaction."""
+        split = any(source.channel > 0 for source in sources)
         with self._transaction() as session:
+            # Another release of the decoder may have found other channels: rows of both are never a whole file.
+            session.execute(
+                delete(SourceRow).where(
+                    SourceRow.file_sha256 == file_sha256,
+                    SourceRow.channel > 0 if split else SourceRow.channel == 0,
+                )
+            )
             for source in sources:
                 if session.get(RecordingRow, source.recording) is None:
                     session.add(
                         RecordingRow(id=source.recording, duration=source.duration, created_at=database_clock())
                     )
                     session.flush()
-                session.merge(
+                session.add(
                     SourceRow(
                         file_sha256=file_sha256,
                         channel=source.channel,
@@ -258,7 +262,7 @@ class Ledger:
         with self._transaction() as session:
             claims: list[Claim] = []
             for transcript in transcripts:
-                if len(claims) == limit:
+                if len(claims) >= limit:
                     break
                 chosen = (
                     select(ChunkRow.index)
