@@ -11,16 +11,27 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
+from stenopool.errors import LedgerError
+
 
 class Presence:
-    """This process among the workers that share a home. Close it to leave."""
+    """This process among the workers that share a home. Close it to leave.
+
+    Raises:
+        LedgerError: the folder cannot be written to.
+    """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         #: Unique, also among processes that get the same number one after the other.
         self.worker = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        self._file = self._path(self.worker).open("w")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self._path(self.worker).open("w")
+        except OSError as error:
+            raise LedgerError(
+                f"{folder}: cannot be written to ({error.strerror}); set STENOPOOL_HOME elsewhere"
+            ) from error
         fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def _path(self, worker: str) -> Path:
