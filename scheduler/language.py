@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 #: Chunks that are asked.
@@ -19,7 +20,7 @@ def voters(n_chunks: int) -> list[int]:
 
 
 def vote(heard: Sequence[Mapping[str, float]]) -> tuple[str, float]:
-    """The language with the highest mean probability, and that mean.
+    """The language with the highest mean probability, and that mean; the order of the answers does not matter.
 
     Args:
         heard: for each chunk asked, the probability of each language.
@@ -27,6 +28,6 @@ def vote(heard: Sequence[Mapping[str, float]]) -> tuple[str, float]:
     languages = sorted({language for probabilities in heard for language in probabilities})
     if not languages:
         raise ValueError("no chunk was asked, or none knows a language")
-    means = {language: sum(p.get(language, 0.0) for p in heard) / len(heard) for language in languages}
+    means = {language: math.fsum(p.get(language, 0.0) for p in heard) / len(heard) for language in languages}
     best = max(languages, key=means.__getitem__)
     return best, means[best]

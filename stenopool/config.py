@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from stenopool.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -34,11 +36,27 @@ class Config:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:
-        """Read the settings; the XDG base directories are honoured where ours are not set."""
+        """Read the settings; the XDG base directories are honoured where ours are not set.
+
+        Raises:
+            UsageError: a path begins with the home of a user who has none.
+        """
         env = os.environ if environ is None else environ
-        data = env.get("XDG_DATA_HOME") or "~/.local/share"
-        cache = env.get("XDG_CACHE_HOME") or "~/.cache"
+        data = _base(env.get("XDG_DATA_HOME"), "~/.local/share")
+        cache = _base(env.get("XDG_CACHE_HOME"), "~/.cache")
         return cls(
-            home=Path(env.get("STENOPOOL_HOME") or f"{data}/stenopool").expanduser(),
-            cache=Path(env.get("STENOPOOL_CACHE") or f"{cache}/stenopool").expanduser(),
+            home=_path("STENOPOOL_HOME", env.get("STENOPOOL_HOME") or f"{data}/stenopool"),
+            cache=_path("STENOPOOL_CACHE", env.get("STENOPOOL_CACHE") or f"{cache}/stenopool"),
         )
+
+
+def _base(given: str | None, default: str) -> str:
+    """A base directory; the XDG specification has relative ones ignored."""
+    return given if given and Path(given).is_absolute() else default
+
+
+def _path(name: str, value: str) -> Path:
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # in a container with a user that no passwd file knows
+        raise UsageError(f"{value}: there is no such home directory; set {name} to an absolute path") from error

@@ -141,8 +141,13 @@ class Options:
     log_prob_threshold: float = -1.0
 
     def digest(self) -> str:
-        """A short name for this set of options."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """A short name for this set of options; equal options have equal ones."""
+        values = {
+            # 30 and 30.0, 0.0 and -0.0 are equal; as text they are not.
+            name: value + 0.0 if isinstance(value, int | float) and not isinstance(value, bool) else value
+            for name, value in asdict(self).items()
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
