@@ -42,7 +42,8 @@ check: $(VENV)/dev ## Lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev ## Measure long recordings on this machine
+bench: $(VENV)/dev ## Measure preparing and hours-long recordings on this machine (15 minutes)
+	$(BIN)/python bench/preparing.py
 	$(BIN)/python bench/long_recording.py
 
 lock: ## Pin all dependencies anew (needs uv)
