@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from stenopool.errors import MediaError, MediaMissing, MediaUnreadable
 from tests import sounds
-from workers.media import BLOCK, SEALED, Decoder, Probe, probe
+from workers.media import BLOCK, Decoder, Probe, probe
 from workers.resample import Resampler, exact_count, mix_weights
+from workers.source import SEALED
 
 REAL = Path(__file__).parents[2].parent / "shared/audio"
 RATES = [8000, 11025, 16000, 22050, 24000, 44100, 48000, 96000]
