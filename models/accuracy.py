@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import jiwer
 
+from models.tokens import quiet_transformers
+
 
 def word_error_rate(reference: str, hypothesis: str) -> float:
     """Substitutions, deletions and insertions over the reference's words, both in Whisper's normal form for English.
@@ -11,6 +13,7 @@ def word_error_rate(reference: str, hypothesis: str) -> float:
     The normaliser is Radford et al.'s (case, punctuation, fillers, contractions, numbers), without their list of
     British and American spellings.
     """
+    quiet_transformers()
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     normalise = EnglishTextNormalizer({})

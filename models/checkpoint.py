@@ -19,8 +19,25 @@ from stenopool.errors import CheckpointError, HubUnreachable
 #: Models that travel with the package, by name.
 BUNDLED = {"pocket": Path(__file__).parent / "pocket"}
 
-#: What is fetched of a repository: never pickled weights, nor those of other frameworks.
-_WANTED = ("*.json", "*.txt", "model*.safetensors")
+#: What is fetched of a repository: never pickled weights, nor those of other frameworks, nor the same weights again in
+#: another precision (`model.fp32-00001-of-00002.safetensors`).
+_WANTED = ("*.json", "*.txt", "model.safetensors", "model-*.safetensors")
+
+#: Everything besides the weights that changes what they say.
+_SIDES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+)
+
+_CONVERT = (
+    "convert them once with transformers: "
+    "WhisperForConditionalGeneration.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +51,10 @@ class Checkpoint:
     def _json(self, file: str) -> dict[str, Any]:
         path = self.folder / file
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise CheckpointError(f"{self.name}: {file} is missing; is {self.folder} a Whisper checkpoint?") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: not readable as JSON ({error}); fetch the checkpoint again") from error
         if not isinstance(content, dict):
             raise CheckpointError(f"{path}: expected a JSON object; fetch the checkpoint again")
@@ -58,39 +75,47 @@ class Checkpoint:
         """The safetensors file, or all shards of the index.
 
         Raises:
-            CheckpointError: there are none; pickled weights are named with the way to convert them.
+            CheckpointError: there are none, or a shard is missing; pickled weights are named with the way to convert
+                them.
         """
         single, index = self.folder / "model.safetensors", self.folder / "model.safetensors.index.json"
         if single.exists():
             return [single]
         if index.exists():
-            files = [self.folder / name for name in sorted(set(self._json(index.name).get("weight_map", {}).values()))]
+            shards = self._json(index.name).get("weight_map")
+            if not isinstance(shards, dict) or not shards or not all(map(_is_plain_name, shards.values())):
+                raise CheckpointError(
+                    f"{index}: its weight_map names no files of this folder; fetch the checkpoint again"
+                )
+            files = [self.folder / name for name in sorted(set(shards.values()))]
             if missing := [file.name for file in files if not file.exists()]:
                 raise CheckpointError(f"{self.name}: {', '.join(missing)} missing; fetch the checkpoint again")
             return files
         if pickled := sorted(file.name for file in self.folder.glob("*.bin")):
             raise CheckpointError(
-                f"{self.name}: only pickled weights ({pickled[0]}), which can run code when loaded; convert them once "
-                "with transformers: WhisperForConditionalGeneration.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+                f"{self.name}: only pickled weights ({pickled[0]}), which can run code when loaded; {_CONVERT}"
             )
-        raise CheckpointError(f"{self.name}: no model.safetensors in {self.folder}")
+        raise CheckpointError(
+            f"{self.name}: no model.safetensors in {self.folder}; if it has other weights, {_CONVERT}"
+        )
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the weights and everything that changes what they say, so that other weights are other work."""
         total = hashlib.sha256()
-        sides = (
-            "config.json",
-            "generation_config.json",
-            "tokenizer.json",
-            "vocab.json",
-            "merges.txt",
-            "added_tokens.json",
-        )
-        for path in [*self.weights, *(self.folder / side for side in sides if (self.folder / side).exists())]:
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+        for path in [*self.weights, *(self.folder / side for side in _SIDES if (self.folder / side).exists())]:
+            try:
+                with path.open("rb") as file:
+                    total.update(hashlib.file_digest(file, "sha256").digest())
+            except OSError as error:
+                raise CheckpointError(
+                    f"{path}: cannot be read ({error.strerror}); fetch the checkpoint again"
+                ) from error
         return total.hexdigest()
+
+
+def _is_plain_name(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name
 
 
 def find_checkpoint(name: str) -> Checkpoint:
@@ -102,21 +127,31 @@ def find_checkpoint(name: str) -> Checkpoint:
     """
     if name in BUNDLED:
         return Checkpoint(name, BUNDLED[name])
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(name).expanduser()
+        is_folder, exists = folder.is_dir(), folder.exists()
+    except (OSError, RuntimeError) as error:  # a name too long, a folder closed to us, the home of nobody
+        raise CheckpointError(f"{name}: cannot be looked at ({error}); name another folder") from error
+    if is_folder and name:  # the empty name would be the current folder
         return Checkpoint(name, folder)
-    if folder.exists():
+    if exists and name:
         raise CheckpointError(f"{name}: is a file; name the folder that holds config.json and model.safetensors")
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise CheckpointError(
-            f"{name}: no such model; use {', '.join(BUNDLED)}, a folder, or a repository such as openai/whisper-tiny"
-        )
+        raise _no_such_model(name)
     return Checkpoint(name, _download(name))
 
 
+def _no_such_model(name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name or repr(name)}: no such model; "
+        f"use {', '.join(BUNDLED)}, a folder, or a repository such as openai/whisper-tiny"
+    )
+
+
 def _download(repository: str) -> Path:
+    from httpx2 import HTTPError  # the hub's own client, whose errors come through where a download breaks off
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(repository, allow_patterns=list(_WANTED)))
@@ -124,7 +159,14 @@ def _download(repository: str) -> Path:
         raise CheckpointError(
             f"{repository}: the hub has no such repository, or it needs a token (HF_TOKEN)"
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except HFValidationError as error:
+        raise _no_such_model(repository) from error
+    except (OSError, HTTPError) as error:
+        # Among the former are the hub's own errors, without a number, and this machine's.
+        if getattr(error, "errno", None) is not None and not isinstance(error, ConnectionError):
+            raise CheckpointError(
+                f"{repository}: cannot be kept in the hub's cache ({error}); make room or set HF_HOME to another folder"
+            ) from error
         raise HubUnreachable(
             f"{repository}: not on this machine and the model hub cannot be reached; "
             "connect once, or name a folder that holds the checkpoint"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import jax
@@ -76,6 +78,7 @@ class Engine:
     Raises:
         CheckpointError: the checkpoint is missing, damaged or foreign.
         UsageError: the batch size is not a positive number.
+        EngineError: the device has no room for it.
     """
 
     def __init__(self, checkpoint: Checkpoint, *, dtype: DType = "auto", batch_size: int | None = None) -> None:
@@ -88,12 +91,11 @@ class Engine:
         encoder_batch, slots = AUTO_BATCH.get(jax.default_backend(), AUTO_BATCH_ACCELERATOR)
         self.n_slots = batch_size or slots
         self.encoder_batch = min(encoder_batch, self.n_slots)
-        self._graph, self._params = nnx.split(load_whisper(self.dims, checkpoint.weights, self.dtype))
         self._rules = Rules(self.vocabulary.special, self.dims.n_vocab)
         #: As openai/whisper: half of the context is for the text.
         self.longest_text = self.dims.n_text_ctx // 2
         self._longest = self.longest_text + (3 if self.vocabulary.special.languages else 1)
-        self._slots = empty_slots(self.dims, self._rules, n_slots=self.n_slots, longest=self._longest, dtype=self.dtype)
+        self._slots: Slots | None = None
         self._waiting: dict[int, Request] = {}  # slot -> what is decoded there
         self._fill: Compiled | None = None
         self._advance: Compiled | None = None
@@ -101,6 +103,27 @@ class Engine:
         self.compile_seconds = 0.0
         #: Seconds spent on the device's work, the wait for it included.
         self.model_seconds = 0.0
+        with self._device_failures():
+            self._graph, self._params = nnx.split(load_whisper(self.dims, checkpoint.weights, self.dtype))
+            self._slots = self._empty_slots()
+
+    def _empty_slots(self) -> Slots:
+        return empty_slots(self.dims, self._rules, n_slots=self.n_slots, longest=self._longest, dtype=self.dtype)
+
+    @contextmanager
+    def _device_failures(self) -> Iterator[None]:
+        """Name what goes wrong on the device."""
+        try:
+            yield
+        except BaseException as error:
+            # The state was given away to the program that failed or was interrupted: what it held is lost.
+            self._waiting.clear()
+            self._slots = None
+            if not isinstance(error, jax.errors.JaxRuntimeError):
+                raise
+            reason = str(error).partition("\n")[0]
+            cure = "; use a smaller --batch-size" if "RESOURCE_EXHAUSTED" in reason else ""
+            raise EngineError(f"{self.checkpoint.name}: the device failed ({reason}){cure}") from error
 
     def warm(self) -> None:
         """Compile both programs, or read them from the cache. Called by the first `submit` if nobody did before."""
@@ -114,9 +137,11 @@ class Engine:
         def run_advance(params: Any, slots: Slots) -> Slots:
             return advance(nnx.merge(self._graph, params), self._rules, slots, BLOCK_STEPS)
 
-        arrivals = self._arrivals([], [])
-        self._fill = jax.jit(run_fill, donate_argnums=1).lower(self._params, self._slots, arrivals).compile()
-        self._advance = jax.jit(run_advance, donate_argnums=1).lower(self._params, self._slots).compile()
+        with self._device_failures():
+            slots = self._slots or self._empty_slots()
+            fill_ = jax.jit(run_fill, donate_argnums=1).lower(self._params, slots, self._arrivals([], []))
+            advance_ = jax.jit(run_advance, donate_argnums=1).lower(self._params, slots)
+            self._fill, self._advance = fill_.compile(), advance_.compile()
         self.compile_seconds += time.perf_counter() - started
 
     @property
@@ -133,8 +158,9 @@ class Engine:
         """Encode chunks into free slots.
 
         Raises:
-            UsageError: a chunk is longer than the window, or its language or task is unknown to the checkpoint.
-            EngineError: more chunks than free slots, or the device failed.
+            UsageError: a chunk is longer than the window, or its language or task is unknown to the checkpoint;
+                then none of these chunks is in a slot.
+            EngineError: more chunks than free slots; or the device failed, then all slots are empty.
         """
         if not requests:
             return
@@ -145,41 +171,48 @@ class Engine:
         started = time.perf_counter()
         free = (slot for slot in range(self.n_slots) if slot not in self._waiting)
         placed = list(zip(free, requests, strict=False))
-        for first in range(0, len(placed), self.encoder_batch):
-            some = placed[first : first + self.encoder_batch]
-            arrivals = self._arrivals([slot for slot, _ in some], [request for _, request in some])
-            self._slots = self._fill(self._params, self._slots, arrivals)
-        self._waiting.update(placed)
+        groups = [placed[first : first + self.encoder_batch] for first in range(0, len(placed), self.encoder_batch)]
+        # All of them before the first is encoded: a chunk that is refused leaves nothing half done.
+        arrivals = [self._arrivals([slot for slot, _ in group], [request for _, request in group]) for group in groups]
+        with self._device_failures():
+            slots = self._slots or self._empty_slots()
+            for arrival in arrivals:
+                slots = self._fill(self._params, slots, arrival)
+            self._slots = slots
+            self._waiting.update(placed)
         self.model_seconds += time.perf_counter() - started
 
     def step(self) -> list[Heard]:
-        """Decode a block of tokens in every slot; returns the chunks that have finished and frees their slots."""
+        """Decode a block of tokens in every slot; returns the chunks that have finished and frees their slots.
+
+        Raises:
+            EngineError: the device failed; all slots are empty.
+        """
         if not self._waiting:
             return []
         assert self._advance is not None
         started = time.perf_counter()
-        self._slots = slots = self._advance(self._params, self._slots)
-        active = np.asarray(slots.active)
-        finished = [slot for slot in self._waiting if not active[slot]]
-        heard = self._harvest(finished) if finished else []
+        with self._device_failures():
+            self._slots = self._advance(self._params, self._slots)
+            active = np.asarray(self._slots.active)
+            finished = [slot for slot in self._waiting if not active[slot]]
+            heard = self._harvest(finished) if finished else []
         self.model_seconds += time.perf_counter() - started
         return heard
 
     def drop(self) -> None:
         """Forget what is in the slots: the chunks were not decoded."""
-        self._waiting.clear()
+        if self._waiting:
+            self._waiting.clear()
+            self._slots = None  # made anew when they are needed; these would go on decoding what nobody waits for
 
     def run(self, requests: Iterable[Request]) -> Iterator[Heard]:
         """Decode all requests, slots refilled as they fall free; yields in the order of finishing."""
         source = iter(requests)
-        exhausted = False
-        while self._waiting or not exhausted:
-            while self.free and not exhausted:
-                request = next(source, None)
-                if request is None:
-                    exhausted = True
-                else:
-                    self.submit([request])
+        while True:
+            self.submit(list(islice(source, self.free)))
+            if not self._waiting:
+                return
             yield from self.step()
 
     def _arrivals(self, slots: Sequence[int], requests: Sequence[Request]) -> Arrivals:
@@ -211,6 +244,7 @@ class Engine:
 
     def _harvest(self, finished: Sequence[int]) -> list[Heard]:
         slots = self._slots
+        assert slots is not None
         tokens, position, sums, no_speech, languages = jax.device_get(
             (slots.tokens, slots.position, slots.sum_logprob, slots.no_speech, slots.languages)
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import WhisperTokenizer
 
 TIMESTAMP_STEP = 320  # samples at 16 kHz from one timestamp token to the next: 20 ms
+_GPT2_END = 50256  # <|endoftext|> in GPT-2's own vocabulary, which only the English-only checkpoints kept
 MAX_INITIAL_TIMESTAMP = 50  # the first timestamp is at most 1.0 s (Radford et al.), where a checkpoint says nothing
 
 
@@ -40,6 +41,15 @@ class SpecialTokens:
     max_initial_timestamp: int
 
 
+def _not_about_pytorch(record: logging.LogRecord) -> bool:
+    return "PyTorch was not found" not in record.getMessage()
+
+
+def quiet_transformers() -> None:
+    """Before its first import: keep it from saying that there is no PyTorch; we ask it for tokenizers only."""
+    logging.getLogger("transformers").addFilter(_not_about_pytorch)
+
+
 class Vocabulary:
     """The tokenizer and the special ids of one checkpoint.
 
@@ -48,16 +58,23 @@ class Vocabulary:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        # It says at its first import that there is no PyTorch; we ask it for tokenizers only.
-        logging.getLogger("transformers").addFilter(lambda record: "PyTorch was not found" not in record.getMessage())
+        quiet_transformers()
         from transformers import WhisperTokenizer
 
         try:
             self._tokenizer: WhisperTokenizer = WhisperTokenizer.from_pretrained(str(checkpoint.folder))
         except Exception as error:  # transformers raises whatever its parsers raise
-            raise CheckpointError(f"{checkpoint.name}: its tokenizer does not load ({error})") from error
+            reason = " ".join(str(error).split())  # some of its messages are paragraphs
+            raise CheckpointError(
+                f"{checkpoint.name}: its tokenizer does not load ({reason}); fetch the checkpoint again"
+            ) from error
         self._name = checkpoint.name
-        self.special = self._read(checkpoint.generation, checkpoint.dims.n_vocab)
+        try:
+            self.special = self._read(checkpoint.generation, checkpoint.dims.n_vocab)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{checkpoint.name}: generation_config.json is not Whisper's ({error}); fetch the checkpoint again"
+            ) from error
 
     def _id(self, *names: str) -> int:
         known: dict[str, int] = self._ids
@@ -71,8 +88,6 @@ class Vocabulary:
         return dict(self._tokenizer.get_vocab())
 
     def _read(self, generation: dict[str, Any], n_vocab: int) -> SpecialTokens:
-        languages = {token[2:-2]: index for token, index in (generation.get("lang_to_id") or {}).items()}
-        tasks = dict(generation.get("task_to_id") or {})
         end = self._id("<|endoftext|>")
         no_timestamps = generation.get("no_timestamps_token_id") or self._id("<|notimestamps|>")
         # A transcript never contains these, whatever the checkpoint's own list says (openai/whisper `decoding.py`,
@@ -85,24 +100,38 @@ class Vocabulary:
             self._id("<|transcribe|>"),
             self._id("<|translate|>"),
         ]
+        # Checkpoints fine-tuned before 2023 have no generation config, or one without these.
+        multilingual = generation.get("is_multilingual", bool(generation.get("lang_to_id")) or end != _GPT2_END)
+        tasks = dict(generation.get("task_to_id") or {"transcribe": steering[4], "translate": steering[5]})
         special = SpecialTokens(
             end_of_text=end,
             start_of_transcript=steering[0],
             no_speech=steering[3],
             no_timestamps=no_timestamps,
             timestamp_begin=no_timestamps + 1,
-            languages=languages if generation.get("is_multilingual", bool(languages)) else {},
-            tasks=tasks,
+            languages=self._languages(generation) if multilingual else {},
+            tasks=tasks if multilingual else {},
             suppressed=tuple(sorted({*(generation.get("suppress_tokens") or ()), *steering})),
             suppressed_at_begin=tuple(generation.get("begin_suppress_tokens") or (self._id("Ġ"), end)),
             max_initial_timestamp=generation.get("max_initial_timestamp_index") or MAX_INITIAL_TIMESTAMP,
         )
-        highest = max(
-            special.timestamp_begin, *special.suppressed, *special.languages.values(), *special.tasks.values()
+        used = (
+            special.timestamp_begin,
+            *special.suppressed,
+            *special.suppressed_at_begin,
+            *special.languages.values(),
+            *special.tasks.values(),
         )
-        if highest >= n_vocab:
-            raise CheckpointError(f"{self._name}: token {highest} is beyond the model's vocabulary of {n_vocab}")
+        if outside := [token for token in used if not 0 <= token < n_vocab]:
+            raise CheckpointError(f"{self._name}: token {outside[0]} is beyond the model's vocabulary of {n_vocab}")
         return special
+
+    def _languages(self, generation: dict[str, Any]) -> dict[str, int]:
+        if known := generation.get("lang_to_id"):
+            return {token[2:-2]: index for token, index in known.items()}
+        # In every Whisper vocabulary they stand between these two.
+        first, last = self._id("<|startoftranscript|>"), self._id("<|translate|>")
+        return {token[2:-2]: index for token, index in self._ids.items() if first < index < last}
 
     def language_code(self, language: str) -> str:
         """A language's code, given that or its English name ("German", "de"); unknown ones come back as they are."""
@@ -125,6 +154,9 @@ class Vocabulary:
         if language not in special.languages:
             known = " ".join(sorted(special.languages))
             raise UsageError(f"{self._name} does not know the language {language!r}; it knows: {known}")
+        if task not in special.tasks:
+            known = " ".join(sorted(special.tasks))
+            raise UsageError(f"{self._name} does not know the task {task!r}; it knows: {known}")
         return (special.start_of_transcript, special.languages[language], special.tasks[task])
 
     def text(self, tokens: Sequence[int]) -> str:

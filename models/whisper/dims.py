@@ -67,10 +67,16 @@ class ModelDimensions:
         numbers: dict[str, int] = {}
         for ours, theirs in names.items():
             value = config.get(theirs)
-            if isinstance(value, int) and value > 0:
+            if type(value) is int and value > 0:  # True is an int, too
                 numbers[ours] = value
             else:
                 problems.append(f"{theirs} is {value!r}, expected a positive number")
+        d_model = numbers.get("d_model", 0)
+        problems += [
+            f"d_model is {d_model}, not a multiple of {names[heads]} {numbers[heads]}"
+            for heads in ("n_audio_head", "n_text_head")
+            if d_model % numbers.get(heads, 1)
+        ]
         if problems:
             raise CheckpointError(f"{where}: config.json does not describe a Whisper model: {'; '.join(problems)}")
         return cls(**numbers)

@@ -39,7 +39,7 @@ class Linear(nnx.Module):
     def __call__(self, x: Array) -> Array:
         y = _product("...i,io->...o", x, self.kernel[...])
         if self.bias is not None:
-            y = y + self.bias[...].astype(jnp.float32)
+            y = y + self.bias[None, None].astype(jnp.float32)
         return y.astype(x.dtype)
 
 
@@ -55,7 +55,7 @@ class LayerNorm(nnx.Module):
         mean = x32.mean(-1, keepdims=True)
         variance = jnp.square(x32 - mean).mean(-1, keepdims=True)
         y = (x32 - mean) * lax.rsqrt(variance + LAYER_NORM_EPS)
-        y = y * self.scale[...].astype(jnp.float32) + self.bias[...].astype(jnp.float32)
+        y = y * self.scale[None, None].astype(jnp.float32) + self.bias[None, None].astype(jnp.float32)
         return y.astype(x.dtype)
 
 
@@ -134,7 +134,7 @@ class Encoder(nnx.Module):
         x = features.astype(self.positions.dtype)
         x = jax.nn.gelu(self.conv1(_neighbours(x, stride=1)), approximate=False)
         x = jax.nn.gelu(self.conv2(_neighbours(x, stride=2)), approximate=False)
-        x = x + self.positions[...]
+        x = x + self.positions[None]
         for layer in self.layers:
             x = layer(x)
         return self.norm(x)
@@ -193,8 +193,8 @@ class Decoder(nnx.Module):
     def __call__(self, tokens: Array, cross: KeysValues) -> Array:
         """Teacher-forced logits: tokens int32 [batch, length] -> float32 [batch, length, n_vocab]."""
         length = tokens.shape[1]
-        x = self.embedding[tokens] + self.positions[:length]
-        causal = jnp.tril(jnp.ones((length, length), bool))
+        x = self.embedding[tokens] + self.positions[None, :length]
+        causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
         for layer, kv in zip(self.layers, cross, strict=True):
             y = layer.attention_norm(x)
             x = x + layer.attention(y, *layer.attention.keys_values(y), mask=causal)
@@ -215,7 +215,7 @@ class Decoder(nnx.Module):
         """
         rows = jnp.arange(tokens.shape[0])
         x = (self.embedding[tokens] + self.positions[positions])[:, None]
-        seen = jnp.arange(past[0][0].shape[2]) <= positions[:, None]
+        seen = jnp.arange(past[0][0].shape[2])[None] <= positions[:, None]
         filled = []
         for layer, (keys, values), kv in zip(self.layers, past, cross, strict=True):
             y = layer.attention_norm(x)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
@@ -104,6 +105,7 @@ def load_whisper(dims: ModelDimensions, files: list[Path], dtype: DTypeLike) -> 
     graph, state = nnx.split(model)
     wanted = {_dotted(path): variable for path, variable in nnx.to_flat_state(state)}
     loaded: dict[str, Array] = {}
+    seen: set[str] = set()  # our paths that a tensor was meant for, whether it fits or not
     problems: list[str] = []
     for file in files:
         try:
@@ -116,7 +118,14 @@ def load_whisper(dims: ModelDimensions, files: list[Path], dtype: DTypeLike) -> 
                         problems.append(f"{theirs} has no place in this model")
                         continue
                     path, transform = found
+                    if path in seen:
+                        problems.append(f"{theirs} is {path} a second time")
+                        continue
+                    seen.add(path)
                     tensor = tensors.get_tensor(theirs)
+                    if not jnp.issubdtype(tensor.dtype, jnp.floating):  # integers are quantised: scales stand elsewhere
+                        problems.append(f"{theirs} is {tensor.dtype}, expected float32, float16 or bfloat16")
+                        continue
                     fits = transform.rank in (None, tensor.ndim)
                     value = transform.apply(tensor) if fits else tensor
                     if value.shape != wanted[path].shape:
@@ -127,7 +136,7 @@ def load_whisper(dims: ModelDimensions, files: list[Path], dtype: DTypeLike) -> 
             raise CheckpointError(
                 f"{file}: damaged or incomplete weights ({error}); fetch the checkpoint again"
             ) from error
-    problems += [f"{path} is missing" for path in wanted if path not in loaded]
+    problems += [f"{path} is missing" for path in wanted if path not in seen]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise CheckpointError(

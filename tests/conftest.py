@@ -1,0 +1,39 @@
+"""What tests of several modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from models.engine import Engine
+
+# Read by JAX where it is first imported: nothing is promoted silently, neither dtypes nor ranks.
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+
+
+@pytest.fixture(scope="session")
+def pool_engine() -> Engine:
+    """The bundled model in float32 with three slots, compiled; give its slots back empty."""
+    from models.checkpoint import find_checkpoint
+    from models.device import use_compile_cache
+    from models.engine import Engine
+    from stenopool.config import Config
+
+    use_compile_cache(Config.from_env().cache / "xla")
+    engine = Engine(find_checkpoint("pocket"), dtype="float32", batch_size=3)
+    engine.warm()
+    return engine
+
+
+@pytest.fixture(scope="session")
+def shared_audio() -> Path:
+    """A folder of real speech that does not travel with the project."""
+    folder = Path(__file__).parents[2] / "shared" / "audio"
+    if not folder.is_dir():
+        pytest.skip(f"there is no real speech in {folder}")
+    return folder

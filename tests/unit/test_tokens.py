@@ -1,0 +1,193 @@
+"""Token ids, prompts and text, from the bundled checkpoint's own files and from lesser ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.checkpoint import BUNDLED, Checkpoint, find_checkpoint
+from models.tokens import Vocabulary
+from stenopool.errors import CheckpointError, UsageError
+
+POCKET = BUNDLED["pocket"]
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    """Pocket's."""
+    return Vocabulary(find_checkpoint("pocket"))
+
+
+def variant(folder: Path, **generation: Any) -> Checkpoint:
+    """Pocket with other entries in its generation config; None takes one out."""
+    copy = Path(shutil.copytree(POCKET, folder / "copy", ignore=shutil.ignore_patterns("*.safetensors")))
+    whole = json.loads((copy / "generation_config.json").read_text()) | generation
+    kept = {key: value for key, value in whole.items() if value is not None}
+    (copy / "generation_config.json").write_text(json.dumps(kept))
+    return Checkpoint("copy", copy)
+
+
+def test_special_ids(vocabulary: Vocabulary) -> None:
+    """All ids that steer decoding are those of the checkpoint's files."""
+    special = vocabulary.special
+
+    assert special.end_of_text == 1000
+    assert special.start_of_transcript == 1001
+    assert special.no_speech == 1105
+    assert special.no_timestamps == 1106
+    assert special.timestamp_begin == 1107
+    assert special.tasks == {"transcribe": 1102, "translate": 1101}
+    assert len(special.languages) == 99
+    assert (special.languages["en"], special.languages["de"], special.languages["su"]) == (1002, 1004, 1100)
+    assert sorted(special.languages.values()) == list(range(1002, 1101))
+    # start of transcript, translate, transcribe, start of LM, start of previous, no speech
+    assert special.suppressed == (1001, 1101, 1102, 1103, 1104, 1105)
+    assert special.suppressed_at_begin == (220, 1000)
+    assert special.max_initial_timestamp == 50
+
+
+def test_prompts(vocabulary: Vocabulary) -> None:
+    """A prompt is the start, the language, the task."""
+    assert vocabulary.prompt("en", "transcribe") == (1001, 1002, 1102)
+    assert vocabulary.prompt("de", "translate") == (1001, 1004, 1101)
+
+
+def test_unknown_languages_are_refused_with_the_known(vocabulary: Vocabulary) -> None:
+    """The message lists what the checkpoint knows, in order."""
+    with pytest.raises(UsageError, match=r"^pocket does not know the language 'xx'; it knows: af am ar .* yo zh$"):
+        vocabulary.prompt("xx", "transcribe")
+
+
+def test_unknown_tasks_are_refused_with_the_known(vocabulary: Vocabulary) -> None:
+    """A task that comes from a program's user is checked as a language is."""
+    task: Any = "summarise"
+
+    with pytest.raises(
+        UsageError, match=r"^pocket does not know the task 'summarise'; it knows: transcribe translate$"
+    ):
+        vocabulary.prompt("en", task)
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("German", "de"), (" english ", "en"), ("DE", "de"), ("Castilian", "es"), ("haw", "haw"), ("Klingon", "klingon")],
+)
+def test_languages_by_their_english_names(vocabulary: Vocabulary, said: str, code: str) -> None:
+    """Names and codes give the code, in any case; what is neither comes back to be refused."""
+    assert vocabulary.language_code(said) == code
+
+
+def test_text_leaves_special_ids_out(vocabulary: Vocabulary) -> None:
+    """Prompt, timestamps and the end are no text; ordinary tokens keep their leading space."""
+    words = [token for token in range(1000) if vocabulary.text([token]) in (" the", " and")]
+    assert len(words) == 2
+    joined = vocabulary.text(words)
+
+    assert sorted(joined.split(" ")) == ["", "and", "the"]
+    assert vocabulary.text([1001, 1002, 1102, 1107, words[0], 1200, words[1], 2607, 1105, 1000]) == joined
+    assert vocabulary.text([1107, 1000]) == ""
+    assert vocabulary.text([]) == ""
+
+
+def test_nothing_is_said_about_pytorch() -> None:
+    """Loading a tokenizer and measuring a transcript print nothing."""
+    for code in (
+        "from models.tokens import Vocabulary; from models.checkpoint import find_checkpoint;"
+        "Vocabulary(find_checkpoint('pocket')).prompt('en', 'transcribe')",
+        "from models.accuracy import word_error_rate; word_error_rate('a', 'b')",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+
+        assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_the_tokenizer_stands_in_for_a_generation_config(tmp_path: Path, vocabulary: Vocabulary) -> None:
+    """A multilingual checkpoint from before generation configs is not taken for an English-only one."""
+    checkpoint = variant(tmp_path)
+    (checkpoint.folder / "generation_config.json").unlink()
+
+    assert Vocabulary(checkpoint).special == vocabulary.special
+
+
+def test_an_english_only_checkpoint(tmp_path: Path) -> None:
+    """It has no languages, and a prompt of one token; anything but English is refused."""
+    english = Vocabulary(variant(tmp_path, is_multilingual=False))
+
+    assert english.special.languages == {}
+    assert english.special.tasks == {}
+    assert english.prompt("en", "transcribe") == (1001,)
+    with pytest.raises(UsageError, match=r"^copy transcribes English only: --language en --task transcribe$"):
+        english.prompt("de", "transcribe")
+    with pytest.raises(UsageError, match="English only"):
+        english.prompt("en", "translate")
+
+
+def test_a_checkpoints_own_lists_win(tmp_path: Path) -> None:
+    """Suppress lists and the first timestamp are the checkpoint's; what steers is suppressed all the same."""
+    special = Vocabulary(
+        variant(tmp_path, suppress_tokens=[7, 1001], begin_suppress_tokens=[5], max_initial_timestamp_index=3)
+    ).special
+
+    assert special.suppressed == (7, 1001, 1101, 1102, 1103, 1104, 1105)
+    assert special.suppressed_at_begin == (5,)
+    assert special.max_initial_timestamp == 3
+
+
+@pytest.mark.parametrize(
+    "generation",
+    [
+        {"suppress_tokens": [2608]},
+        {"suppress_tokens": [-1]},
+        {"begin_suppress_tokens": [220, 50257]},
+        {"lang_to_id": {"<|en|>": 50259}},
+        {"task_to_id": {"transcribe": 50359}},
+        {"no_timestamps_token_id": 2607},
+    ],
+)
+def test_ids_outside_the_vocabulary(tmp_path: Path, generation: dict[str, Any]) -> None:
+    """A generation config of another model is found out before anything is decoded."""
+    with pytest.raises(CheckpointError, match=r"^copy: token -?\d+ is beyond the model's vocabulary of 2608$"):
+        Vocabulary(variant(tmp_path, **generation))
+
+
+@pytest.mark.parametrize(
+    "generation",
+    [{"lang_to_id": ["<|en|>"]}, {"suppress_tokens": 5}, {"task_to_id": "transcribe"}, {"no_timestamps_token_id": "x"}],
+)
+def test_a_generation_config_of_another_kind(tmp_path: Path, generation: dict[str, Any]) -> None:
+    """Entries of the wrong kind are an error of the checkpoint, not of the program."""
+    with pytest.raises(CheckpointError, match=r"^copy: generation_config\.json is not Whisper's \(.*\)"):
+        Vocabulary(variant(tmp_path, **generation))
+
+
+def test_a_damaged_tokenizer(tmp_path: Path) -> None:
+    """What does not parse is named in one line."""
+    checkpoint = variant(tmp_path)
+    (checkpoint.folder / "tokenizer.json").write_text("{")
+
+    with pytest.raises(CheckpointError, match=r"^copy: its tokenizer does not load") as caught:
+        Vocabulary(checkpoint)
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_no_tokenizer(tmp_path: Path) -> None:
+    """A checkpoint without tokenizer files lacks Whisper's tokens."""
+    for name in ("config.json", "generation_config.json"):
+        shutil.copy(POCKET / name, tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"^bare: its tokenizer has no <\|.*\|> token; is this a Whisper"):
+        Vocabulary(Checkpoint("bare", tmp_path))
