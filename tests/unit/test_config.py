@@ -1,0 +1,83 @@
+"""The environment: two settings, and what stands in where they are not set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stenopool.config import SETTINGS, Config
+from stenopool.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home directory of this user, and none of our settings."""
+    for name in ("STENOPOOL_HOME", "STENOPOOL_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_defaults_are_those_of_the_table(home: Path) -> None:
+    """What the documentation lists is what happens."""
+    defaults = {setting.name: Path(setting.default).expanduser() for setting in SETTINGS}
+
+    assert defaults == {
+        "STENOPOOL_HOME": home / ".local/share/stenopool",
+        "STENOPOOL_CACHE": home / ".cache/stenopool",
+    }
+    assert Config.from_env({}) == Config(home=defaults["STENOPOOL_HOME"], cache=defaults["STENOPOOL_CACHE"])
+
+
+def test_each_setting_has_its_field() -> None:
+    """The settings are taken as they are, over the base directories."""
+    env = {
+        "STENOPOOL_HOME": "/a",
+        "STENOPOOL_CACHE": "/b",
+        "XDG_DATA_HOME": "/c",
+        "XDG_CACHE_HOME": "/d",
+    }
+    assert Config.from_env(env) == Config(home=Path("/a"), cache=Path("/b"))
+
+
+def test_the_base_directories_are_honoured() -> None:
+    """Our folder is below them."""
+    env = {"XDG_DATA_HOME": "/data", "XDG_CACHE_HOME": "/cache"}
+
+    assert Config.from_env(env) == Config(home=Path("/data/stenopool"), cache=Path("/cache/stenopool"))
+
+
+@pytest.mark.parametrize("value", ["", "relative", "./relative", "~/data"])
+def test_base_directories_that_are_not_absolute_are_ignored(value: str) -> None:
+    """As their specification has it; an empty one counts as not set."""
+    assert Config.from_env({"XDG_DATA_HOME": value, "XDG_CACHE_HOME": value}) == Config.from_env({})
+
+
+def test_empty_settings_count_as_not_set() -> None:
+    """`STENOPOOL_HOME= stenopool ...` is not the current folder."""
+    assert Config.from_env({"STENOPOOL_HOME": "", "STENOPOOL_CACHE": ""}) == Config.from_env({})
+
+
+def test_a_tilde_is_the_home(home: Path) -> None:
+    """Also where no shell has replaced it: in a unit file, say."""
+    config = Config.from_env({"STENOPOOL_HOME": "~/pool", "STENOPOOL_CACHE": "~"})
+
+    assert config == Config(home=home / "pool", cache=home)
+
+
+def test_the_environment_itself_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none is given."""
+    monkeypatch.setenv("STENOPOOL_HOME", "/pool")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+
+    assert Config.from_env() == Config(home=Path("/pool"), cache=Path("/cache/stenopool"))
+
+
+@pytest.mark.parametrize("name", ["STENOPOOL_HOME", "STENOPOOL_CACHE"])
+def test_the_home_of_nobody(name: str) -> None:
+    """A user that no passwd file knows has no home: one line says which setting to set."""
+    with pytest.raises(UsageError) as error:
+        Config.from_env({name: "~no-such-user/pool"})
+
+    assert str(error.value) == (f"~no-such-user/pool: there is no such home directory; set {name} to an absolute path")
