@@ -1,4 +1,4 @@
-"""Which language a recording is in: a vote of a few of its chunks, so that one jingle or greeting does not decide."""
+"""Which language a recording is in: an election among a few of its chunks, so that no jingle or greeting decides."""
 
 from __future__ import annotations
 
@@ -31,3 +31,22 @@ def vote(heard: Sequence[Mapping[str, float]]) -> tuple[str, float]:
     means = {language: math.fsum(p.get(language, 0.0) for p in heard) / len(heard) for language in languages}
     best = max(languages, key=means.__getitem__)
     return best, means[best]
+
+
+class Election:
+    """The election of one recording: who is still to be asked, and what the others said."""
+
+    def __init__(self, n_chunks: int) -> None:
+        self._unasked = voters(n_chunks)
+        self._open = len(self._unasked)
+        self._votes: list[Mapping[str, float]] = []
+
+    def ask(self, limit: int) -> list[int]:
+        """Indices of up to `limit` chunks to ask now."""
+        asked, self._unasked = self._unasked[:limit], self._unasked[limit:]
+        return asked
+
+    def count(self, probabilities: Mapping[str, float]) -> tuple[str, float] | None:
+        """Count an answer; the result once all are in, None before."""
+        self._votes.append(probabilities)
+        return vote(self._votes) if len(self._votes) == self._open else None

@@ -11,7 +11,7 @@ a chunk; whoever finds it at zero may begin the merge, and only one can.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -152,12 +152,7 @@ class Ledger:
     def latest(self, recording: str, work_digest: str) -> Work | None:
         """The newest transcript of a recording by that model with those options."""
         with self._transaction() as session:
-            row = session.scalar(
-                select(TranscriptRow)
-                .where(TranscriptRow.recording_id == recording, TranscriptRow.work_digest == work_digest)
-                .order_by(TranscriptRow.generation.desc())
-                .limit(1)
-            )
+            row = self._latest(session, recording, work_digest)
             return None if row is None else self._work(session, row)
 
     def work(self, transcript: int) -> Work:
@@ -177,19 +172,22 @@ class Ledger:
         language: str | None,
         chunks: Iterable[Span],
         silences: Iterable[tuple[Span, float]],
+        again: bool = False,
     ) -> Work:
-        """Begin a new generation of a transcript: its chunks, ready if the language is known, and its silences."""
+        """Begin a transcript: its chunks, ready if the language is known, and its silences.
+
+        Where another process has begun it meanwhile, that one is returned, unless it is to be done `again`: then this
+        is the next generation.
+        """
         with self._transaction() as session:
-            generation = session.scalar(
-                select(func.max(TranscriptRow.generation)).where(
-                    TranscriptRow.recording_id == recording, TranscriptRow.work_digest == work_digest
-                )
-            )
+            latest = self._latest(session, recording, work_digest)
+            if latest is not None and not again:
+                return self._work(session, latest)
             spans = list(chunks)
             row = TranscriptRow(
                 recording_id=recording,
                 work_digest=work_digest,
-                generation=(generation or 0) + 1,
+                generation=1 if latest is None else latest.generation + 1,
                 provenance=dict(provenance),
                 state=TranscriptState.TRANSCRIBING,
                 language=language,
@@ -407,17 +405,28 @@ class Ledger:
             ).all()
             return bool(won)
 
-    def open_transcripts(self, recording: str) -> int:
-        """How many transcripts of a recording still need its samples."""
+    def unless_needed(self, recording: str, remove: Callable[[], None]) -> None:
+        """Remove a recording's samples if no transcript of it is open.
+
+        Inside the transaction: nobody can begin a transcript between the look and the removal.
+        """
         with self._transaction() as session:
-            return (
-                session.scalar(
-                    select(func.count())
-                    .select_from(TranscriptRow)
-                    .where(TranscriptRow.recording_id == recording, TranscriptRow.state.not_in(COMPLETED))
-                )
-                or 0
+            needed = session.scalar(
+                select(func.count())
+                .select_from(TranscriptRow)
+                .where(TranscriptRow.recording_id == recording, TranscriptRow.state.not_in(COMPLETED))
             )
+            if not needed:
+                remove()
+
+    @staticmethod
+    def _latest(session: Session, recording: str, work_digest: str) -> TranscriptRow | None:
+        return session.scalar(
+            select(TranscriptRow)
+            .where(TranscriptRow.recording_id == recording, TranscriptRow.work_digest == work_digest)
+            .order_by(TranscriptRow.generation.desc())
+            .limit(1)
+        )
 
     @staticmethod
     def _work(session: Session, row: TranscriptRow) -> Work:

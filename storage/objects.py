@@ -80,6 +80,16 @@ class FolderStore:
         """Whether there is such an object."""
         return self._path(key).is_file()
 
+    def idle(self, prefix: str) -> list[str]:
+        """Keys below a prefix ("pcm") whose objects nobody wrote for an hour."""
+        folder = self._path(prefix)
+        found = []
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+                    found.append(f"{prefix}/{path.name}")
+        return found
+
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if there is none."""
         if self.exists(key):

@@ -1,8 +1,8 @@
 """The one-machine driver: the stages of a recording's life, called in order in one process.
 
-One thread prepares the next files while the main thread keeps the engine's slots full with chunks of all recordings
+One thread prepares the next files while the caller's thread keeps the engine's slots full with chunks of all recordings
 that are planned. All state is in the ledger and the object store: whatever kills this process, the next one with the
-same files and options goes on from there.
+same files and options goes on from there; and several processes may share one home.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from models.checkpoint import Checkpoint
-from models.device import DType, resolve_dtype, use_compile_cache
+from models.device import DType, use_compile_cache
 from models.engine import Engine, Heard, Request
 from models.tokens import Vocabulary
-from scheduler.language import vote, voters
+from scheduler.language import Election
 from stenopool.config import Config
-from stenopool.domain import SAMPLE_RATE, Options, Provenance, Span, Transcript
-from stenopool.errors import MediaError, UsageError
-from stenopool.version import __version__
+from stenopool.domain import SAMPLE_RATE, Options, Span, Transcript
+from stenopool.errors import LedgerError, MediaError
 from storage.database import open_database
 from storage.ledger import Claim, Ledger, Work
 from storage.objects import FolderStore
 from storage.records import record_of_result
 from workers.aggregate import aggregate, transcript_of
+from workers.assignment import assign
 from workers.ingest import BYTES_PER_SAMPLE, pcm_key
-from workers.prepare import Assignment, Prepared, SourceFile, prepare
+from workers.prepare import Prepared, SourceFile, prepare
 from workers.presence import Presence
 from workers.transcribe import chunk_result
 
@@ -83,10 +84,8 @@ class _Active:
 
     source: SourceFile
     work: Work
-    #: Chunks still to be asked for the recording's language, and what the others heard.
-    voters: list[int] = field(default_factory=list)
-    votes: list[dict[str, float]] = field(default_factory=list)
-    asked: int = 0
+    #: Where the language is to be detected.
+    election: Election | None
 
 
 class Driver:
@@ -121,26 +120,15 @@ class Driver:
         observer: Observer | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self._checkpoint = checkpoint
         self._vocabulary = engine.vocabulary if engine else Vocabulary(checkpoint)
-        options = check_options(options, checkpoint, self._vocabulary)
-        provenance = Provenance(
-            model=checkpoint.name,
-            model_digest=checkpoint.digest,
-            dtype=resolve_dtype(dtype),
-            options=options,
-            version=__version__,
-        )
-        only_language = None if self._vocabulary.special.languages else "en"
-        self._assignment = Assignment(provenance, only_language, split=split, force=force)
-        self._dtype: DType = dtype
-        self._batch_size = batch_size
-        self._observer = observer
+        self._assignment = assign(checkpoint, self._vocabulary, options, dtype=dtype, split=split, force=force)
+        self._make_engine = partial(Engine, checkpoint, dtype=dtype, batch_size=batch_size)
         self._engine = engine
+        self._observer = observer
         use_compile_cache(config.cache / "xla")
-        self._ledger = Ledger(open_database(config.home / "ledger.sqlite"))
         self._store = FolderStore(config.home / "objects")
         self._presence = Presence(config.home / "workers")
+        self._ledger = Ledger(open_database(config.home / "ledger.sqlite"))
         self._stop = threading.Event()
         self._active: dict[int, _Active] = {}  # transcript id -> what is known of it
         self._maybe_complete: set[int] = set()  # those of them that may have no open chunk left
@@ -159,16 +147,19 @@ class Driver:
         self._presence.close()
 
     def run(self, sources: Sequence[SourceFile]) -> Iterator[Outcome]:
-        """Transcribe; yields each source's outcome as soon as it is known."""
-        self._ledger.release(self._presence.dead(self._ledger.holders()))
+        """Transcribe, once; yields each source's outcome as soon as it is known."""
+        self._clear_up()
         todo = deque(sources)
         unfinished: list[Prepared] = []
-        with ThreadPoolExecutor(1, thread_name_prefix="prepare") as pool:
-            coming: Future[Prepared | Outcome] | None = None
+        coming: Future[Prepared | Outcome] | None = None
+        with ThreadPoolExecutor(1, thread_name_prefix="prepare") as thread:
             try:
                 while todo or coming or unfinished:
+                    for prepared in [one for one in unfinished if self._is_complete(one)]:
+                        unfinished.remove(prepared)
+                        yield self._outcome(prepared)
                     if coming is None and todo and self._backlog() < LOOKAHEAD:
-                        coming = pool.submit(self._prepare, todo.popleft())
+                        coming = thread.submit(self._prepare, todo.popleft())
                     if coming is not None and (coming.done() or not self._active):
                         self._load_meanwhile(coming)
                         result, coming = coming.result(), None
@@ -177,15 +168,19 @@ class Driver:
                         else:
                             self._begin(result)
                             unfinished.append(result)
-                        continue  # the next file is prepared while this one is decoded
-                    progressed = self._turn()
-                    for prepared in [one for one in unfinished if self._is_complete(one)]:
-                        unfinished.remove(prepared)
-                        yield self._outcome(prepared)
-                    if not progressed and self._active:
+                    elif not self._turn() and self._active:
                         self._wait_for_others(coming)
             finally:
-                self._stop.set()
+                self._stop.set()  # the thread gives up between two blocks of samples
+
+    def _clear_up(self) -> None:
+        """What killed processes left behind: their leases, and samples that no transcript needs."""
+        self._ledger.release(self._presence.dead(self._ledger.holders()))
+        for key in self._store.idle("pcm"):
+            self._remove_samples(key.rpartition("/")[2])
+
+    def _remove_samples(self, recording: str) -> None:
+        self._ledger.unless_needed(recording, partial(self._store.delete, pcm_key(recording)))
 
     # Preparing: in its own thread
 
@@ -205,29 +200,28 @@ class Driver:
         finally:
             self.timings.prepare += time.perf_counter() - started
 
-    def _begin(self, prepared: Prepared) -> None:
-        total = sum(work.duration for work in prepared.works)
-        open_samples = 0
-        for work in prepared.works:
-            if work.complete or work.id in self._active:
-                continue
-            active = self._active[work.id] = _Active(prepared.source, work)
-            self._maybe_complete.add(work.id)
-            open_samples += sum(len(span) for span in self._ledger.open_spans(work.id))
-            if work.language is None:
-                active.voters = voters(work.chunks_total)
-        if self._observer:
-            self._observer.planned(prepared.source, total, max(0, total - open_samples))
-
-    def _backlog(self) -> int:
-        return sum(active.work.duration for active in self._active.values())
-
     def _load_meanwhile(self, coming: Future[Prepared | Outcome]) -> None:
         """While a file is being decoded and nothing else is to be done: load the model that it will need."""
         if self._engine is None:
             wait([coming], timeout=DECODING_FOR_SURE)
             if not coming.done():
                 self._loaded()
+
+    def _begin(self, prepared: Prepared) -> None:
+        total = sum(work.duration for work in prepared.works)
+        todo = 0
+        for work in prepared.works:
+            if work.complete or work.id in self._active:
+                continue
+            election = Election(work.chunks_total) if work.language is None else None
+            self._active[work.id] = _Active(prepared.source, work, election)
+            self._maybe_complete.add(work.id)
+            todo += sum(len(span) for span in self._ledger.open_spans(work.id))
+        if self._observer:
+            self._observer.planned(prepared.source, total, max(0, total - todo))
+
+    def _backlog(self) -> int:
+        return sum(active.work.duration for active in self._active.values())
 
     # Transcribing: in the caller's thread
 
@@ -250,34 +244,36 @@ class Driver:
             if isinstance(heard.key, Claim):
                 self._finish(heard.key, heard)
             else:
-                self._count_vote(heard)
+                self._count(heard)
         self.timings.model = engine.model_seconds
         return True
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            self._engine = Engine(self._checkpoint, dtype=self._dtype, batch_size=self._batch_size)
+            self._engine = self._make_engine()
             self._engine.warm()
         self.timings.compile = self._engine.compile_seconds
         return self._engine
 
-    def _pcm(self, work: Work, span: Span) -> np.ndarray:
-        raw = self._store.read(pcm_key(work.recording), span.start * BYTES_PER_SAMPLE, span.end * BYTES_PER_SAMPLE)
+    def _pcm(self, active: _Active, span: Span) -> np.ndarray:
+        key = pcm_key(active.work.recording)
+        try:
+            raw = self._store.read(key, span.start * BYTES_PER_SAMPLE, span.end * BYTES_PER_SAMPLE)
+        except KeyError:
+            name = active.source.name
+            raise LedgerError(
+                f"{name}: its samples are gone from the object store; run the same command again"
+            ) from None
         return np.frombuffer(raw, "<i2")
 
     def _claim(self, limit: int) -> list[Request]:
         known = [id for id, active in self._active.items() if active.work.language is not None]
         requests = []
         for claim in self._ledger.claim(self._presence.worker, known, limit):
-            work = self._active[claim.transcript].work
-            assert work.language is not None
+            active = self._active[claim.transcript]
+            pcm = self._pcm(active, claim.span)
             requests.append(
-                Request(
-                    key=claim,
-                    pcm=self._pcm(work, claim.span),
-                    language=work.language,
-                    task=self._assignment.provenance.options.task,
-                )
+                Request(key=claim, pcm=pcm, language=active.work.language, task=self._assignment.options.task)
             )
         return requests
 
@@ -289,7 +285,7 @@ class Driver:
             span=claim.span,
             language=active.work.language or "",
             vocabulary=self._vocabulary,
-            options=self._assignment.provenance.options,
+            options=self._assignment.options,
         )
         # None: the lease was lost meanwhile, and somebody else does the chunk.
         if self._ledger.finish(claim, record_of_result(result)) in (0, None):
@@ -297,33 +293,33 @@ class Driver:
         if self._observer:
             self._observer.advanced(active.source, len(claim.span))
 
-    # The recording's language, where it is to be detected
-
     def _questions(self, limit: int) -> list[Request]:
+        """Chunks that are only asked for their language."""
         requests: list[Request] = []
         for id, active in self._active.items():
-            while active.voters and len(requests) < limit:
-                index = active.voters.pop(0)
-                span = self._ledger.spans(id)[index]
-                requests.append(Request(key=id, pcm=self._pcm(active.work, span), language=None))
-                active.asked += 1
+            if active.election is None or active.work.language is not None:
+                continue
+            if indices := active.election.ask(limit - len(requests)):
+                spans = self._ledger.spans(id)
+                requests += [Request(key=id, pcm=self._pcm(active, spans[i]), language=None) for i in indices]
         return requests
 
-    def _count_vote(self, heard: Heard) -> None:
-        id = heard.key
-        assert isinstance(id, int)
-        active = self._active[id]
-        active.votes.append(heard.languages)
-        if not active.voters and len(active.votes) == active.asked:
-            self._ledger.set_language(id, *vote(active.votes))
-            active.work = self._ledger.work(id)
+    def _count(self, heard: Heard) -> None:
+        assert isinstance(heard.key, int)
+        # Without it, another process has decided and finished the recording meanwhile.
+        active = self._active.get(heard.key)
+        if active is None or active.election is None:
+            return
+        if elected := active.election.count(heard.languages):
+            self._ledger.set_language(heard.key, *elected)
+            active.work = self._ledger.work(heard.key)
 
     # Ending
 
     def _merge(self) -> bool:
         """Merge what has no open chunk left, whoever finished the last one."""
         merged = False
-        for id in self._maybe_complete:
+        for id in self._maybe_complete & self._active.keys():
             work = self._ledger.work(id)
             if work.chunks_open == 0 and not work.complete:
                 aggregate(self._ledger, id)
@@ -332,8 +328,6 @@ class Driver:
             if work.complete:
                 merged = True
                 del self._active[id]
-                if not self._ledger.open_transcripts(work.recording):
-                    self._store.delete(pcm_key(work.recording))
         self._maybe_complete.clear()
         return merged
 
@@ -341,6 +335,8 @@ class Driver:
         return not any(work.id in self._active for work in prepared.works)
 
     def _outcome(self, prepared: Prepared) -> Outcome:
+        for work in prepared.works:
+            self._remove_samples(work.recording)
         transcripts = tuple(
             transcript_of(self._ledger.work(work.id), source, prepared.source.name)
             for work, source in zip(prepared.works, prepared.sources, strict=True)
@@ -348,7 +344,7 @@ class Driver:
         return Outcome(prepared.source, transcripts, known=prepared.known)
 
     def _wait_for_others(self, coming: Future[Prepared | Outcome] | None) -> None:
-        """Nothing to do here: another process works on what we wait for, or a file is still being decoded."""
+        """Nothing to do here: another process has the chunks we wait for, or a file is still being decoded."""
         if coming is not None:
             wait([coming], timeout=0.2)
         else:
@@ -358,23 +354,3 @@ class Driver:
             self._ledger.release(self._presence.dead(self._ledger.holders()))
             self._ledger.sweep()
             self._swept = time.monotonic()
-
-
-def check_options(options: Options, checkpoint: Checkpoint, vocabulary: Vocabulary) -> Options:
-    """Options that fit the checkpoint, the language as its code.
-
-    Raises:
-        UsageError: they do not fit; the message says what would.
-    """
-    window = checkpoint.dims.window / SAMPLE_RATE
-    if not 1 <= options.chunk_length <= window:
-        raise UsageError(f"--chunk-length must be between 1 and the model's window of {window:g} seconds")
-    if not 0 <= options.overlap < options.chunk_length / 2:
-        raise UsageError(
-            f"--overlap must be at least 0 and less than half of the chunk length {options.chunk_length:g}"
-        )
-    if options.language != "auto":
-        options = replace(options, language=vocabulary.language_code(options.language))
-    any_language = next(iter(vocabulary.special.languages), "en")
-    vocabulary.prompt(any_language if options.language == "auto" else options.language, options.task)
-    return options

@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TextIO
 
 from stenopool.errors import LedgerError
 
@@ -27,12 +28,22 @@ class Presence:
         self.worker = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = self._path(self.worker).open("w")
+            self._file = self._lock(self._path(self.worker))
         except OSError as error:
             raise LedgerError(
                 f"{folder}: cannot be written to ({error.strerror}); set STENOPOOL_HOME elsewhere"
             ) from error
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.dead(path.stem for path in folder.glob("*.lock"))  # their files go
+
+    @staticmethod
+    def _lock(path: Path) -> TextIO:
+        while True:
+            file = path.open("w")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists():
+                return file
+            # Between the two lines above, somebody took it for a dead one's and cleared it away.
+            file.close()
 
     def _path(self, worker: str) -> Path:
         return self._folder / f"{worker}.lock"

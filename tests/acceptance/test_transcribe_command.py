@@ -302,6 +302,8 @@ def test_two_processes_share_one_recording(sound: np.ndarray, tmp_path: Path) ->
 
     assert [process.returncode for process in both] == [0, 0], said
     assert (tmp_path / "a" / "clip.json").read_bytes() == (tmp_path / "b" / "clip.json").read_bytes()
+    assert rows(home, "select count(*) from transcripts") == [(1,)]
+    assert rows(home, "select max(attempt) from chunks") == [(1,)]
 
 
 WRONG_COMMANDS: Sequence[tuple[list[str], str]] = (
@@ -314,8 +316,8 @@ WRONG_COMMANDS: Sequence[tuple[list[str], str]] = (
     (["a.mp3", "a.mp3"], "a.mp3 is named twice"),
     (["x/a.mp3", "y/a.mp3"], "x/a.mp3 and y/a.mp3 would both write a.mp3.*"),
     ([str(SAMPLE), "--language", "klingon"], "does not know the language 'klingon'; it knows: af am ar"),
-    ([str(SAMPLE), "--chunk-length", "31"], "--chunk-length must be between 1 and the model's window of 30 seconds"),
-    ([str(SAMPLE), "--overlap", "15"], "--overlap must be at least 0 and less than half of the chunk length 30"),
+    ([str(SAMPLE), "--chunk-length", "31"], "--chunk-length must be between 2 and the model's window of 30 seconds"),
+    ([str(SAMPLE), "--overlap", "15"], "--overlap must be between 0 and less than half of the chunk length of 30"),
 )
 
 

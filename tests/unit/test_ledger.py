@@ -58,7 +58,7 @@ def source(channel: int, recording: str = RECORDING, **other: Any) -> Source:
 def plan(ledger: Ledger, chunks: int = 3, *, language: str | None = "en", **other: Any) -> Work:
     """A transcript with chunks of a second each."""
     spans = [Span(i * S, (i + 1) * S) for i in range(chunks)]
-    given = {"recording": RECORDING, "work_digest": "work", "provenance": {}, "silences": [], **other}
+    given = {"recording": RECORDING, "work_digest": "work", "provenance": {}, "silences": [], "again": True, **other}
     return ledger.plan(language=language, chunks=spans, **given)
 
 
@@ -503,7 +503,7 @@ def test_what_complete_means(engine: Engine, ledger: Ledger, state: TranscriptSt
         connection.execute(update(TranscriptRow).values(state=state))
 
     assert ledger.work(work.id).complete is state.value.startswith("completed")
-    assert ledger.open_transcripts(RECORDING) == (0 if state in COMPLETED else 1)
+    assert is_needed(ledger, RECORDING) is (state not in COMPLETED)
 
 
 def test_the_end_of_a_merge_has_its_time(engine: Engine, ledger: Ledger) -> None:
@@ -519,19 +519,35 @@ def test_the_end_of_a_merge_has_its_time(engine: Engine, ledger: Ledger) -> None
     assert now - 30 < made <= ended <= now
 
 
-def test_open_transcripts_are_counted_by_recording(ledger: Ledger) -> None:
-    """Samples are needed as long as any work on them is open: other options, other generations."""
+def is_needed(ledger: Ledger, recording: str) -> bool:
+    """Whether the samples of a recording are kept."""
+    removed: list[str] = []
+    ledger.unless_needed(recording, lambda: removed.append(recording))
+    return not removed
+
+
+def test_samples_are_kept_while_any_work_on_them_is_open(ledger: Ledger) -> None:
+    """Other options and other generations need them as well."""
     first, second = plan(ledger, 0), plan(ledger, 0, work_digest="other")
     plan(ledger, 0, recording=OTHER)
-    assert ledger.open_transcripts(RECORDING) == 2
+    assert is_needed(ledger, RECORDING)
 
-    for work, left in ((first, 1), (second, 0)):
+    for work, needed in ((first, True), (second, False)):
         fence = ledger.begin_merge(work.id)
         assert fence is not None
         ledger.complete(work.id, fence, TranscriptState.COMPLETED, {})
-        assert ledger.open_transcripts(RECORDING) == left
-    assert ledger.open_transcripts(OTHER) == 1
-    assert ledger.open_transcripts("nobody's") == 0
+        assert is_needed(ledger, RECORDING) is needed
+    assert is_needed(ledger, OTHER)
+    assert not is_needed(ledger, "nobody's")
+
+
+def test_a_plan_that_is_there_is_not_made_twice(ledger: Ledger) -> None:
+    """Of two processes that plan the same work, both get the one that was first."""
+    first = plan(ledger, 3, again=False)
+    second = plan(ledger, 5, again=False)
+
+    assert second == first
+    assert plan(ledger, 3, again=False, work_digest="other").id != first.id
 
 
 # Many at once
