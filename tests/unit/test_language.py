@@ -44,6 +44,7 @@ def test_one_jingle_does_not_decide() -> None:
 def test_a_tie_is_decided_the_same_way_every_time() -> None:
     """By the alphabet, not by who answered first."""
     assert vote([{"en": 0.5, "de": 0.5}]) == vote([{"de": 0.5, "en": 0.5}]) == ("de", 0.5)
+    assert vote([dict.fromkeys(["zh", "yo", "vi", "ur", "uk", "ta", "sw", "pl", "nl", "fr"], 0.125)]) == ("fr", 0.125)
     assert vote([{"nl": 1.0}, {"de": 1.0}]) == vote([{"de": 1.0}, {"nl": 1.0}]) == ("de", 0.5)
 
 
