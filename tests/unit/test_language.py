@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.language import VOTERS, vote, voters
+from scheduler.language import VOTERS, Election, vote, voters
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,20 @@ def test_the_order_of_the_answers_does_not_matter(answers: list[dict[str, float]
     shuffled = [dict(random.sample(list(one.items()), len(one))) for one in random.sample(answers, len(answers))]
 
     assert vote(shuffled) == vote(answers)
+
+
+def test_an_election() -> None:
+    """Each voter is asked once, as many at a time as there is room for; the last answer gives the result."""
+    election = Election(10)
+
+    assert [election.ask(limit) for limit in (0, 1, 2, 9, 9)] == [[], [1], [3, 6], [8], []]
+    assert [election.count({"en": 0.5, "de": 0.25}) for _ in range(3)] == [None, None, None]
+    assert election.count({"de": 1.0}) == ("de", 0.4375)
+
+
+def test_an_election_of_one() -> None:
+    """A short recording has a single voter, who decides."""
+    election = Election(1)
+
+    assert election.ask(9) == [0]
+    assert election.count({"en": 0.75}) == ("en", 0.75)

@@ -185,6 +185,21 @@ def test_abandoned_drafts_are_removed(store: FolderStore, tmp_path: Path) -> Non
     assert files(tmp_path / "objects") == ["pcm/1", "unfinished/young"]
 
 
+def test_idle_objects_are_those_that_nobody_wrote_lately(store: FolderStore, tmp_path: Path) -> None:
+    """Their keys, in order, of that prefix only; writing one again makes it young."""
+    assert store.idle("pcm") == []
+    for key in ("pcm/b", "pcm/a", "pcm/young", "other/a"):
+        put(store, key, b"abc")
+        age = ABANDONED_AFTER + (-60 if key == "pcm/young" else 60)
+        os.utime(tmp_path / "objects" / key, (time.time() - age,) * 2)
+    (tmp_path / "objects" / "pcm" / "vanished").symlink_to("nowhere")
+
+    assert store.idle("pcm") == ["pcm/a", "pcm/b"]
+
+    put(store, "pcm/a", b"abc")
+    assert store.idle("pcm") == ["pcm/b"]
+
+
 def test_a_draft_that_vanishes_disturbs_nobody(store: FolderStore, tmp_path: Path) -> None:
     """Another process may keep its draft between our listing and our look at it: as with a link to nowhere."""
     (tmp_path / "objects" / "unfinished" / "vanished").symlink_to("nowhere")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,6 +108,37 @@ def test_a_worker_that_nobody_knows_is_dead(presence: Presence) -> None:
     stranger = f"{os.getpid()}-000000000000"
 
     assert presence.dead([stranger, presence.worker, "1-x"]) == [stranger, "1-x"]
+
+
+def test_whoever_comes_clears_the_dead_away(tmp_path: Path) -> None:
+    """Lock files of killed processes do not pile up, and those of the living stay."""
+    folder = tmp_path / "workers"
+    with child(folder) as (living, first), child(folder) as (killed, second):
+        killed.kill()
+        killed.wait()
+        assert locks(tmp_path) == {first, second}
+
+        newcomer = Presence(folder)
+
+        assert locks(tmp_path) == {first, newcomer.worker}
+        assert newcomer.dead([first, second]) == [second]
+        assert living.poll() is None
+        newcomer.close()
+
+
+def test_nobody_is_cleared_away_while_coming(presence: Presence, tmp_path: Path) -> None:
+    """A lock file that another removes between its making and its locking is made again."""
+    path = tmp_path / "workers" / "newcomer.lock"
+    with path.open("w") as held, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        coming = pool.submit(Presence._lock, path)
+        time.sleep(0.1)
+        assert not coming.done()
+        path.unlink()
+        fcntl.flock(held, fcntl.LOCK_UN)
+        with coming.result(30):
+            assert presence.dead(["newcomer"]) == []
+    assert presence.dead(["newcomer"]) == ["newcomer"]
 
 
 def test_names_are_never_the_same(tmp_path: Path) -> None:
