@@ -102,7 +102,7 @@ def test_the_clock_is_the_databases(tmp_path: Path) -> None:
 
 def test_many_first_openings_at_once(tmp_path: Path) -> None:
     """Nobody is turned away while another makes the same ledger, and it is made once."""
-    homes = [tmp_path / str(i) / "ledger.sqlite" for i in range(25)]
+    homes = [tmp_path / str(i) / "ledger.sqlite" for i in range(12)]
     together = threading.Barrier(3)
 
     def first(_: int) -> None:
@@ -264,7 +264,7 @@ path = Path(sys.argv[1])
 ledger = Ledger(open_database(path))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
-    spans = [Span(i, i + 1) for i in range(10_000)]
+    spans = [Span(i, i + 1) for i in range(5_000)]
     ledger.plan("ab", "work", provenance={}, language="en", chunks=spans, silences=[])
 except LedgerError as error:
     print(error)
