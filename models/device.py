@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import jax
 
-DType = Literal["auto", "float32", "bfloat16"]
-DTYPES: tuple[DType, ...] = ("auto", "float32", "bfloat16")
+from stenopool.domain import DTYPES, DType
+from stenopool.errors import UsageError
 
 
 def use_compile_cache(folder: Path) -> None:
-    """Keep compiled programs in `folder`, so that the next process with the same shapes does not compile."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Keep compiled programs in `folder`, so that the next process with the same shapes does not compile.
+
+    Raises:
+        UsageError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made ({error.strerror}); set STENOPOOL_CACHE elsewhere") from error
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Everything, however small: a worker's start is the sum of many small programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -21,7 +27,13 @@ def use_compile_cache(folder: Path) -> None:
 
 
 def resolve_dtype(dtype: DType) -> str:
-    """`auto` is bfloat16 on accelerators and float32 on CPUs."""
+    """`auto` is bfloat16 on accelerators and float32 on CPUs.
+
+    Raises:
+        UsageError: there is no such dtype here.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(f"no dtype {dtype!r}; choose from {', '.join(DTYPES)}")
     if dtype == "auto":
         return "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return dtype

@@ -23,14 +23,11 @@ from jax.stages import Compiled
 from models.checkpoint import Checkpoint
 from models.decoding.rules import Rules
 from models.decoding.slots import Arrivals, Slots, advance, empty_slots, fill
-from models.device import DType, resolve_dtype
+from models.device import resolve_dtype
 from models.tokens import Vocabulary
 from models.whisper.weights import load_whisper
-from stenopool.domain import Task
-from stenopool.errors import EngineError, UsageError
-
-#: Raised whenever the same sound may give other tokens than before: what was decoded under another one is other work.
-REVISION = "1"
+from stenopool.domain import DType, Task
+from stenopool.errors import DeviceFull, EngineError, UsageError
 
 #: Steps of the decoder per dispatch. More saves round trips to the host; fewer frees a finished slot sooner.
 BLOCK_STEPS = 16
@@ -82,8 +79,8 @@ class Engine:
     """
 
     def __init__(self, checkpoint: Checkpoint, *, dtype: DType = "auto", batch_size: int | None = None) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise UsageError(f"the batch size must be at least 1, got {batch_size!r}")
         self.checkpoint = checkpoint
         self.dims = checkpoint.dims
         self.vocabulary = Vocabulary(checkpoint)
@@ -122,8 +119,10 @@ class Engine:
             if not isinstance(error, jax.errors.JaxRuntimeError):
                 raise
             reason = str(error).partition("\n")[0]
-            cure = "; use a smaller --batch-size" if "RESOURCE_EXHAUSTED" in reason else ""
-            raise EngineError(f"{self.checkpoint.name}: the device failed ({reason}){cure}") from error
+            if "RESOURCE_EXHAUSTED" in reason:
+                name = self.checkpoint.name
+                raise DeviceFull(f"{name}: the device failed ({reason}); use a smaller --batch-size") from error
+            raise EngineError(f"{self.checkpoint.name}: the device failed ({reason})") from error
 
     def warm(self) -> None:
         """Compile both programs, or read them from the cache. Called by the first `submit` if nobody did before."""

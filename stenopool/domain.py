@@ -11,11 +11,15 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
 SAMPLE_RATE = 16_000  # samples per second; the clock of the whole farm
 
 Task = Literal["transcribe", "translate"]
+
+#: What a model computes in; `auto` is what suits the device.
+DType = Literal["auto", "float32", "bfloat16"]
+DTYPES: tuple[DType, ...] = get_args(DType)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -193,7 +197,8 @@ class Transcript:
     recording: str
     #: Samples at 16 kHz.
     duration: int
-    language: str
+    #: None where nothing was spoken and none was given.
+    language: str | None
     #: How sure the detection was; None where the language was given.
     language_probability: float | None
     segments: tuple[Segment, ...]

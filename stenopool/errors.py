@@ -8,6 +8,7 @@
     ├── CheckpointError       a model that is missing, damaged or of another kind
     │   └── HubUnreachable    the model hub did not answer
     ├── EngineError           the model or the device failed on a chunk
+    │   └── DeviceFull        the device has no room for what it was asked to hold
     └── LedgerError           the database of this machine refuses or is of another version
 
 Every message is one line that names the thing and the cure; `retryable` says whether the same call can succeed
@@ -57,6 +58,12 @@ class EngineError(StenopoolError):
     """The model or the device failed on a chunk."""
 
     retryable = True
+
+
+class DeviceFull(EngineError):  # noqa: N818
+    """The device has no room for what it was asked to hold."""
+
+    retryable = False
 
 
 class LedgerError(StenopoolError):

@@ -12,16 +12,17 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.checkpoint import find_checkpoint
-from models.device import DType, use_compile_cache
+from models.device import use_compile_cache
 from models.engine import Engine
 from stenopool.config import Config
-from stenopool.domain import Options, Transcript
+from stenopool.domain import DType, Options, Transcript
 from workers.local import Driver, Outcome
+from workers.media import probe
 from workers.prepare import SourceFile
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def load_model(name: str = "pocket", *, dtype: DType = "auto", batch_size: int |
 
     Raises:
         CheckpointError: there is no such model, or it is damaged.
+        UsageError: there is no such dtype, or the batch size is not a positive number.
     """
     config = Config.from_env()
     use_compile_cache(config.cache / "xla")
@@ -45,7 +47,11 @@ def load_model(name: str = "pocket", *, dtype: DType = "auto", batch_size: int |
 
 
 class Pool:
-    """A model on a device; made by `load_model`. Not for several threads at once."""
+    """A model on a device; made by `load_model`. Not for several threads at once.
+
+    Each call is a function of its arguments: it neither finds nor leaves work in the ledger of this machine. While it
+    runs, the samples of its files lie in the system's folder for temporary files.
+    """
 
     def __init__(self, config: Config, engine: Engine, dtype: DType) -> None:
         self._config = config
@@ -58,30 +64,42 @@ class Pool:
         Args:
             path: any sound or video that FFmpeg reads.
             options: the fields of `stenopool.domain.Options`: `language="en"`, `task="translate"`,
-                `chunk_length=30.0`, `vad=True`, ...
+                `chunk_length=30.0`, `vad=True`, ...; `language=None` is "auto".
 
         Raises:
             MediaError: the file is no sound.
-            UsageError: the options do not fit the model or each other.
+            UsageError: an option's value does not fit the model or the others.
             TypeError: there is no such option.
         """
         return self.transcribe_batch([path], **options)[0]
 
     def transcribe_channels(self, path: PathLike, **options: Any) -> list[Transcript]:
         """Transcribe each channel of a file on its own; otherwise as `transcribe`."""
-        return list(self._run([path], Options(**options), split=True)[0].transcripts)
+        return list(self._run([path], _options(options), split=True)[0].transcripts)
 
-    def transcribe_batch(self, paths: Sequence[PathLike], **options: Any) -> list[Transcript]:
+    def transcribe_batch(
+        self, paths: Sequence[PathLike], *, batch_size: int | None = None, **options: Any
+    ) -> list[Transcript]:
         """Transcribe several files together: their chunks share the model's batches. As `transcribe` otherwise.
 
-        The first file that is no sound raises its MediaError, once all others are done.
+        All files are looked at before the first is decoded, so that one that is no sound costs no work.
+
+        Args:
+            paths: the files.
+            batch_size: chunks decoded together from now on; None leaves it as it is. Another size is compiled once.
+            options: as of `transcribe`.
         """
-        return [outcome.transcripts[0] for outcome in self._run(paths, Options(**options), split=False)]
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise TypeError("transcribe_batch takes a list of files; for one file use transcribe")
+        if batch_size not in (None, self._engine.n_slots):
+            self._engine = Engine(self._engine.checkpoint, dtype=self._dtype, batch_size=batch_size)
+        return [outcome.transcripts[0] for outcome in self._run(paths, _options(options), split=False)]
 
     def _run(self, paths: Sequence[PathLike], options: Options, *, split: bool) -> list[Outcome]:
         sources = [SourceFile(Path(path), os.fspath(path)) for path in paths]
+        for source in sources:
+            probe(source.path)
         outcomes: dict[SourceFile, Outcome] = {}
-        # A call is a function of its arguments: it neither finds nor leaves work in the ledger of this machine.
         with tempfile.TemporaryDirectory(prefix="stenopool-") as home:
             config = replace(self._config, home=Path(home))
             with Driver(
@@ -93,3 +111,12 @@ class Pool:
             if error := outcomes[source].error:
                 raise error
         return [outcomes[source] for source in sources]
+
+
+def _options(given: dict[str, Any]) -> Options:
+    known = [field.name for field in fields(Options)]
+    if unknown := [name for name in given if name not in known]:
+        raise TypeError(f"no option {unknown[0]!r}; there are {', '.join(known)}")
+    if given.get("language", "auto") is None:
+        given = {**given, "language": "auto"}
+    return Options(**given)

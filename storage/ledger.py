@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select, update
+from sqlalchemy import Engine, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Span
@@ -33,8 +33,9 @@ from storage.tables import (
     TranscriptState,
 )
 
-#: Seconds that a claim is good for, unless it is renewed.
-LEASE = 60.0
+#: Seconds that a claim is good for, unless it is renewed. A process that ends is known at once by its lock; this is for
+#: one that hangs, and is longer than any turn of a slow model.
+LEASE = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,12 +177,12 @@ class Ledger:
     ) -> Work:
         """Begin a transcript: its chunks, ready if the language is known, and its silences.
 
-        Where another process has begun it meanwhile, that one is returned, unless it is to be done `again`: then this
-        is the next generation.
+        Where it has been begun, that one is returned; unless it is complete and to be done `again`: then this is the
+        next generation.
         """
         with self._transaction() as session:
             latest = self._latest(session, recording, work_digest)
-            if latest is not None and not again:
+            if latest is not None and not (again and latest.state in COMPLETED):
                 return self._work(session, latest)
             spans = list(chunks)
             row = TranscriptRow(
@@ -256,44 +257,33 @@ class Ledger:
     # Chunks
 
     def claim(self, worker: str, transcripts: Sequence[int], limit: int) -> list[Claim]:
-        """Lease up to `limit` ready chunks of those transcripts, in the order of the list, then of time."""
+        """Lease up to `limit` ready chunks of those transcripts: of those planned first, in order of time."""
         with self._transaction() as session:
-            claims: list[Claim] = []
-            for transcript in transcripts:
-                if len(claims) >= limit:
-                    break
-                chosen = (
-                    select(ChunkRow.index)
-                    .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.READY)
-                    .order_by(ChunkRow.index)
-                    .limit(limit - len(claims))
-                    .with_for_update(skip_locked=True)
+            key = (ChunkRow.transcript_id, ChunkRow.index)
+            chosen = (
+                select(*key)
+                .where(ChunkRow.transcript_id.in_(transcripts), ChunkRow.state == ChunkState.READY)
+                .order_by(*key)
+                .limit(max(0, limit))
+                .with_for_update(skip_locked=True)
+            )
+            rows = session.execute(
+                update(ChunkRow)
+                .where(tuple_(*key).in_(chosen), ChunkRow.state == ChunkState.READY)
+                .values(
+                    state=ChunkState.LEASED,
+                    worker=worker,
+                    attempt=ChunkRow.attempt + 1,
+                    fence=ChunkRow.fence + 1,
+                    lease_until=database_clock() + LEASE,
                 )
-                rows = session.execute(
-                    update(ChunkRow)
-                    .where(
-                        ChunkRow.transcript_id == transcript,
-                        ChunkRow.index.in_(chosen),
-                        ChunkRow.state == ChunkState.READY,
-                    )
-                    .values(
-                        state=ChunkState.LEASED,
-                        worker=worker,
-                        attempt=ChunkRow.attempt + 1,
-                        fence=ChunkRow.fence + 1,
-                        lease_until=database_clock() + LEASE,
-                    )
-                    .returning(ChunkRow.index, ChunkRow.start, ChunkRow.end, ChunkRow.fence)
-                    .execution_options(synchronize_session=False)
-                ).all()
-                claims += sorted(
-                    (
-                        Claim(transcript=transcript, index=index, span=Span(start, end), fence=fence)
-                        for index, start, end, fence in rows
-                    ),
-                    key=lambda claim: claim.index,
-                )
-            return claims
+                .returning(*key, ChunkRow.start, ChunkRow.end, ChunkRow.fence)
+                .execution_options(synchronize_session=False)
+            ).all()
+            return [
+                Claim(transcript=transcript, index=index, span=Span(start, end), fence=fence)
+                for transcript, index, start, end, fence in sorted(rows)
+            ]
 
     def renew(self, worker: str) -> None:
         """Prolong all leases of a worker that makes progress."""
@@ -370,6 +360,14 @@ class Ledger:
             return [row for row in rows if row is not None]
 
     # Merging
+
+    def without_open_chunks(self, transcripts: Iterable[int]) -> list[int]:
+        """Those of the transcripts whose chunks are all done."""
+        with self._transaction() as session:
+            rows = session.scalars(
+                select(TranscriptRow.id).where(TranscriptRow.id.in_(list(transcripts)), TranscriptRow.chunks_open == 0)
+            )
+            return list(rows)
 
     def begin_merge(self, transcript: int) -> int | None:
         """Take the merge of a transcript without open chunks; returns its fence, None if it is not to be merged.

@@ -80,13 +80,20 @@ class FolderStore:
         """Whether there is such an object."""
         return self._path(key).is_file()
 
-    def idle(self, prefix: str) -> list[str]:
-        """Keys below a prefix ("pcm") whose objects nobody wrote for an hour."""
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, None where there is none."""
+        try:
+            return self._path(key).stat().st_size if self.exists(key) else None
+        except FileNotFoundError:
+            return None
+
+    def idle(self, prefix: str, seconds: float = ABANDONED_AFTER) -> list[str]:
+        """Keys below a prefix ("pcm") whose objects nobody wrote for so long."""
         folder = self._path(prefix)
         found = []
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > ABANDONED_AFTER:
+                if time.time() - path.stat().st_mtime > seconds:
                     found.append(f"{prefix}/{path.name}")
         return found
 

@@ -43,7 +43,7 @@ def transcript_of(work: Work, source: Source, name: str) -> Transcript:
         source=name,
         recording=work.recording,
         duration=work.duration,
-        language=work.language or "",
+        language=work.language,
         language_probability=work.language_probability,
         segments=segments,
         coverage=coverage,

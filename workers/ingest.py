@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from models.vad import SpeechActivity, SpeechDetector
+from stenopool.domain import Span
 from stenopool.errors import MediaMissing
 from storage.objects import FolderStore
 from workers.media import Decoder
@@ -43,6 +44,19 @@ class Ingested:
 def pcm_key(recording: str) -> str:
     """Where a recording's samples lie in the object store: raw little-endian int16, 16 kHz, one channel."""
     return f"pcm/{recording}"
+
+
+def has_pcm(store: FolderStore, recording: str, duration: int) -> bool:
+    """Whether all samples of a recording are in the store."""
+    return store.size(pcm_key(recording)) == duration * BYTES_PER_SAMPLE
+
+
+def read_pcm(store: FolderStore, recording: str, duration: int, span: Span) -> np.ndarray:
+    """A recording's samples in a span, int16. Raises KeyError where they are not all in the store."""
+    if not has_pcm(store, recording, duration):
+        raise KeyError(recording)
+    raw = store.read(pcm_key(recording), span.start * BYTES_PER_SAMPLE, span.end * BYTES_PER_SAMPLE)
+    return np.frombuffer(raw, "<i2")
 
 
 def digest_file(path: Path) -> str:

@@ -13,7 +13,8 @@ from storage.ledger import Ledger, Source, Work
 from storage.objects import FolderStore
 from storage.records import record_of_provenance
 from workers.assignment import Assignment
-from workers.ingest import Ingested, digest_file, ingest, pcm_key
+from workers.ingest import Ingested, digest_file, has_pcm, ingest
+from workers.media import probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,12 @@ def prepare(
         MediaError: the file is no sound.
         Stopped: `stop` was set.
     """
+    probe(source.path)  # what is no sound is refused in its own words, before all of it is read
     file_sha256 = digest_file(source.path)
-    if not assignment.force and (known := _known(file_sha256, assignment, ledger, store)):
-        return Prepared(source, *known)
+    known = _known(source, file_sha256, assignment, ledger, store)
+    # By force, what is complete is done again; what a killed process began by force is gone on with.
+    if known and not (assignment.force and known.known):
+        return known
 
     def decode() -> list[Ingested]:
         vad = assignment.options.vad
@@ -77,19 +81,21 @@ def prepare(
     recordings = {one.recording: one for one in heard}
     works = {recording: _plan(one, assignment, ledger) for recording, one in recordings.items()}
     # Another process may have finished these samples, and removed them, just before they were planned here.
-    if not all(work.complete or store.exists(pcm_key(recording)) for recording, work in works.items()):
+    if not all(work.complete or has_pcm(store, recording, work.duration) for recording, work in works.items()):
         decode()
     return Prepared(source, sources, tuple(works[one.recording] for one in heard))
 
 
 def _known(
-    file_sha256: str, assignment: Assignment, ledger: Ledger, store: FolderStore
-) -> tuple[tuple[Source, ...], tuple[Work, ...]] | None:
+    source: SourceFile, file_sha256: str, assignment: Assignment, ledger: Ledger, store: FolderStore
+) -> Prepared | None:
     """What the ledger has of a file, if it can be gone on with without decoding the file."""
     sources = ledger.sources(file_sha256, split=assignment.split)
     works = [ledger.latest(one.recording, assignment.digest) for one in sources]
-    usable = [work for work in works if work and (work.complete or store.exists(pcm_key(work.recording)))]
-    return (tuple(sources), tuple(usable)) if sources and len(usable) == len(sources) else None
+    usable = [work for work in works if work and (work.complete or has_pcm(store, work.recording, work.duration))]
+    if not sources or len(usable) < len(sources):
+        return None
+    return Prepared(source, tuple(sources), tuple(usable))
 
 
 def _plan(one: Ingested, assignment: Assignment, ledger: Ledger) -> Work:

@@ -18,6 +18,20 @@ def output_path(folder: Path, stem: str, transcript: Transcript, format: str) ->
     return folder / f"{stem}{channel}.{format}"
 
 
+def open_folder(folder: Path) -> None:
+    """Make the folder, and see that it can be written to, before any work is done.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / (probe := f".stenopool-{uuid.uuid4().hex}"), b"")
+        (folder / probe).unlink()
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be written to ({error.strerror}); choose another folder with -o") from error
+
+
 def publish(transcript: Transcript, folder: Path, stem: str, formats: Iterable[str]) -> list[Path]:
     """Write a transcript in each format; returns the files that were not already there with the same content.
 

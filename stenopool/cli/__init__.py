@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 
 import click
 
@@ -16,7 +18,7 @@ Exit codes:
   1    something failed; the others are done
   2    the command itself was wrong
   3    all done, but a recording ended early, is damaged or has gaps
-  130  stopped by Ctrl-C; the same command goes on from there
+  130  stopped by Ctrl-C (143: by SIGTERM); the same command goes on from there
 """
 
 
@@ -39,12 +41,22 @@ cli.add_command(transcribe)
 
 def main() -> None:
     """The `stenopool` command."""
+    # An interrupt is raised, and kept as well: raised inside a library's callback, it would be lost.
+    stop = threading.Event()
     code: object = 0
+
+    def interrupt(number: int, _: object) -> None:
+        nonlocal code
+        stop.set()
+        code = 128 + number
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, obj=stop)
     except (click.exceptions.Abort, KeyboardInterrupt):
         click.echo("stenopool: stopped; the same command goes on from here", err=True)
-        code = 130
     except click.ClickException as error:
         error.show()
         code = error.exit_code

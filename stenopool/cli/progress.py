@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
@@ -57,7 +58,7 @@ class Progress:
     def decoded(self, source: SourceFile, _samples: int, /) -> None:
         """Observer: a file is being decoded."""
         if self._planned == 0:
-            self._rich.update(self._bar, description=f"reading {source.name}", completed=0)
+            self._rich.update(self._bar, description=f"reading {escape(source.name)}", completed=0)
 
     def planned(self, _source: SourceFile, samples: int, done: int, /) -> None:
         """Observer: a file's chunks are in the ledger."""

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stenopool.config import Config
-from stenopool.domain import SAMPLE_RATE, CoverageKind, Options, Transcript
+from stenopool.domain import DTYPES, SAMPLE_RATE, CoverageKind, Options, Transcript
 from stenopool.errors import StenopoolError, UsageError
 from stenopool.formats import FORMATS
 
@@ -47,7 +48,12 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
 @click.command(no_args_is_help=True)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
-    "-o", "--output", "folder", type=click.Path(path_type=Path), default=".", help="Folder for the transcripts."
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=".",
+    help="Folder for the transcripts, named as the files.",
 )
 @click.option(
     "-f",
@@ -106,9 +112,7 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
     help="... its text, per token, less likely than this.",
 )
 @click.option("--batch-size", default="auto", show_default=True, callback=_batch_size, help="Chunks decoded together.")
-@click.option(
-    "--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True, help="Precision."
-)
+@click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Precision.")
 @click.option("--force", is_flag=True, help="Do again what is done already.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 def transcribe(files: Sequence[str], **arguments: Any) -> None:
@@ -122,9 +126,10 @@ def transcribe(files: Sequence[str], **arguments: Any) -> None:
     """
     stems = output_stems(files)
     options = Options(**{field.name: arguments.pop(field.name) for field in fields(Options)})
+    context = click.get_current_context()
     with _spooled_stdin(files) as paths:
-        code = _Command(options=options, **arguments).run(files, paths, stems)
-    click.get_current_context().exit(code)
+        code = _Command(options=options, stop=context.obj, **arguments).run(files, paths, stems)
+    context.exit(code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +145,8 @@ class _Command:
     dtype: Any
     force: bool
     quiet: bool
+    #: Set by an interrupt.
+    stop: threading.Event
 
     def run(self, files: Sequence[str], paths: Sequence[Path], stems: Sequence[str]) -> int:
         """Transcribe; returns the exit code."""
@@ -163,7 +170,9 @@ class _Command:
 
         from models.checkpoint import find_checkpoint
         from workers.local import Driver
-        from workers.publish import publish
+        from workers.publish import open_folder, publish
+
+        open_folder(self.folder)
 
         with (
             Progress(enabled=not self.quiet, n_sources=len(sources)) as progress,
@@ -176,6 +185,7 @@ class _Command:
                 split=self.channels == "split",
                 force=self.force,
                 observer=progress,
+                stop=self.stop,
             ) as driver,
         ):
             for outcome in driver.run(list(sources)):
@@ -183,21 +193,31 @@ class _Command:
                     progress.say(error_line(outcome.error, outcome.source.path, outcome.source.name), always=True)
                     worst = FAILED
                     continue
-                written = [
-                    path
-                    for transcript in outcome.transcripts
-                    for path in publish(transcript, self.folder, sources[outcome.source], self.formats)
-                ]
+                # What is wrong with a result is said even to those who asked for quiet.
+                for line in flaws(outcome):
+                    progress.say(line, always=True)
+                    worst = worst or INCOMPLETE
+                try:
+                    written = [
+                        path
+                        for transcript in outcome.transcripts
+                        for path in publish(transcript, self.folder, sources[outcome.source], self.formats)
+                    ]
+                except UsageError as error:
+                    progress.say(f"stenopool: {error}", always=True)
+                    worst = FAILED
+                    continue
                 for line in describe(outcome, written):
                     progress.say(line)
-                if any(one.ended_early or one.damaged or one.coverage.gaps for one in outcome.transcripts):
-                    worst = worst or INCOMPLETE
         return worst
 
 
 def error_line(error: StenopoolError, path: Path, name: str) -> str:
     """An error as it is printed: about the name that the user gave, not about where standard input was kept."""
-    return f"stenopool: {error}".replace(str(path), "standard input" if name == "-" else name)
+    message = str(error)
+    rest = message.removeprefix(f"{path}: ")
+    given = "standard input" if name == "-" else name
+    return f"stenopool: {message if rest == message else f'{given}: {rest}'}"
 
 
 def output_stems(files: Sequence[str]) -> list[str]:
@@ -206,6 +226,8 @@ def output_stems(files: Sequence[str]) -> list[str]:
     Raises:
         UsageError: two files would write the same outputs.
     """
+    if "" in files:
+        raise UsageError("a file's name is empty")
     names = ["stdin" if file == "-" else Path(file).name for file in files]
     stems = ["stdin" if file == "-" else Path(file).stem for file in files]
     counts = Counter(stems)
@@ -227,9 +249,16 @@ def _spooled_stdin(files: Sequence[str]) -> Iterator[list[Path]]:
         paths = []
         for file in files:
             if file == "-":
+                if sys.stdin is None or sys.stdin.closed:
+                    raise UsageError("standard input is closed; name a file, or pipe one in")
+                if sys.stdin.isatty():
+                    raise UsageError("standard input is a terminal; pipe a recording in, as in: cat talk.mp3 | ...")
                 spool = stack.enter_context(tempfile.NamedTemporaryFile(prefix="stenopool-stdin-"))
-                shutil.copyfileobj(sys.stdin.buffer, spool)
-                spool.flush()
+                try:
+                    shutil.copyfileobj(sys.stdin.buffer, spool)
+                    spool.flush()
+                except OSError as error:
+                    raise UsageError(f"standard input cannot be kept in {spool.name} ({error.strerror})") from error
                 paths.append(Path(spool.name))
             else:
                 paths.append(Path(file))
@@ -237,26 +266,34 @@ def _spooled_stdin(files: Sequence[str]) -> Iterator[list[Path]]:
 
 
 def describe(outcome: Outcome, written: Sequence[Path]) -> Iterator[str]:
-    """What became of a source, in a line per transcript."""
-    files = " ".join(map(str, written)) or "files are up to date"
+    """What became of a source, in a line per transcript, and its files."""
+    known = "already transcribed (--force does it again), " if outcome.known else ""
     for transcript in outcome.transcripts:
-        channel = "" if transcript.channel is None else f" channel {transcript.channel}"
-        known = "already transcribed (--force does it again), " if outcome.known else ""
-        yield f"{transcript.source}{channel}: {known}{_summary(transcript)}"
+        yield f"{_name(transcript)}: {known}{_summary(transcript)}"
+    yield f"{outcome.source.name}: {' '.join(map(str, written)) or 'files are up to date'}"
+
+
+def flaws(outcome: Outcome) -> Iterator[str]:
+    """Why a source's transcripts are not all of it."""
+    for transcript in outcome.transcripts:
         if transcript.ended_early:
-            yield f"{transcript.source}{channel}: ended early: {transcript.ended_early}"
+            yield f"{_name(transcript)}: ended early: {transcript.ended_early}"
         if transcript.damaged:
-            yield f"{transcript.source}{channel}: damaged: {transcript.damaged} packets became silence"
+            yield f"{_name(transcript)}: damaged: {transcript.damaged} packets became silence"
         for gap in transcript.coverage.gaps:
-            at = f"{clock(gap.span.start)}, {gap.span.seconds:.1f} s"
-            yield f"{transcript.source}{channel}: gap at {at}: {gap.reason}"
-    yield f"{outcome.source.name}: {files}"
+            yield f"{_name(transcript)}: gap at {clock(gap.span.start)}, {gap.span.seconds:.1f} s: {gap.reason}"
+
+
+def _name(transcript: Transcript) -> str:
+    name = "standard input" if transcript.source == "-" else transcript.source
+    return name if transcript.channel is None else f"{name} channel {transcript.channel}"
 
 
 def _summary(transcript: Transcript) -> str:
     silence = transcript.coverage.samples(CoverageKind.SILENCE) / SAMPLE_RATE
     words = len(transcript.text.split())
-    return f"{clock(transcript.duration)} of {transcript.language}, {words} words, {silence:.0f} s of silence"
+    spoken = f"{transcript.language}, {words} words" if words else "no speech"
+    return f"{clock(transcript.duration)}, {spoken}, {silence:.0f} s of silence"
 
 
 def clock(samples: int) -> str:

@@ -80,7 +80,7 @@ class _Reader:
                 source=self._get("source", str),
                 recording=self._get("recording", str),
                 duration=self._count("duration"),
-                language=self._get("language", str),
+                language=self._get_or_none("language", str),
                 language_probability=self._figure("language_probability"),
                 segments=tuple(reader.segment() for reader in self._objects("segments")),
                 coverage=coverage,

@@ -164,7 +164,7 @@ def test_a_killed_run_goes_on_where_it_was(run: Run, sound: np.ndarray, tmp_path
     before = done_chunks()
     total = int(rows(home, "select chunks_total from transcripts")[0][0])
     assert 3 <= before < total
-    assert not (tmp_path / "second-out").exists()
+    assert not list((tmp_path / "second-out").iterdir())
 
     resumed = subprocess.run(
         command, cwd=tmp_path, env=_environment(home), capture_output=True, check=False, timeout=300
@@ -210,6 +210,85 @@ def test_interrupting_leaves_nothing_broken(sound: np.ndarray, tmp_path: Path, r
     assert run(clip, "-l", "en", "-f", "txt", "--batch-size", "2").returncode == 0
 
 
+def test_a_stop_signal_is_an_interrupt(sound: np.ndarray, tmp_path: Path) -> None:
+    """SIGTERM, while standard input is transcribed: the same word, code 143, and nothing left behind."""
+    clip = write_wav(tmp_path / "long.wav", sound)
+    (tmp_path / "tmp").mkdir()
+    environment = {**_environment(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
+    command = [sys.executable, "-m", "stenopool", "transcribe", "-", "-l", "en", "--batch-size", "2"]
+    with (
+        clip.open("rb") as piped,
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdin=piped, stderr=subprocess.PIPE) as stopped,
+    ):
+        _wait_until(lambda: (tmp_path / "home" / "ledger.sqlite").exists() or stopped.poll() is not None)
+        assert list((tmp_path / "tmp").glob("stenopool-*"))
+        stopped.send_signal(signal.SIGTERM)
+        _, said = stopped.communicate(timeout=60)
+
+    assert stopped.returncode == 143
+    assert b"stopped; the same command goes on from here" in said
+    assert not list((tmp_path / "tmp").glob("stenopool-*"))
+
+
+def test_a_forced_run_that_was_killed_goes_on(sound: np.ndarray, tmp_path: Path, run: Run) -> None:
+    """--force again after kill -9 does not begin anew, and leaves no samples behind."""
+    clip = write_wav(tmp_path / "clip.wav", sound[: 60 * RATE])
+    command = (clip, "-l", "en", "-f", "txt", "--chunk-length", "5", "--overlap", "1", "--batch-size", "1", "--force")
+    assert run(*command).returncode == 0
+    home = tmp_path / "home"
+    done = "select count(*) from chunks where state = 'done' and transcript_id = 2"
+    with subprocess.Popen(
+        [sys.executable, "-m", "stenopool", "transcribe", *map(str, command)],
+        cwd=tmp_path,
+        env=_environment(home),
+        stderr=subprocess.DEVNULL,
+    ) as killed:
+        _wait_until(lambda: rows(home, done)[0][0] >= 2 or killed.poll() is not None)
+        killed.kill()
+
+    assert run(*command).returncode == 0
+
+    assert rows(home, "select generation, state from transcripts") == [(1, "completed"), (2, "completed")]
+    assert rows(home, "select count(*) from chunks where attempt > 1")[0][0] <= 1
+    assert not list((home / "objects" / "pcm").iterdir())
+
+
+def test_an_output_that_cannot_be_written_does_not_stop_the_others(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """One line names it, the other file is written, the code is 1."""
+    write_wav(tmp_path / "a.wav", sound[: 5 * RATE])
+    write_wav(tmp_path / "b.wav", sound[5 * RATE : 10 * RATE])
+    (tmp_path / "out" / "a.txt").mkdir(parents=True)
+
+    done = run("a.wav", "b.wav", "-l", "en", "-f", "txt", "-o", "out")
+
+    assert done.returncode == 1
+    assert "stenopool: out/a.txt: cannot be written (Is a directory)" in done.stderr
+    assert (tmp_path / "out" / "b.txt").is_file()
+
+
+def test_an_output_folder_that_is_a_file_is_refused_before_any_work(run: Run, tmp_path: Path) -> None:
+    """Code 2, and no ledger was made."""
+    (tmp_path / "out").touch()
+
+    done = run(SAMPLE, "-o", "out")
+
+    assert done.returncode == 2
+    assert done.stderr == "stenopool: out: cannot be written to (File exists); choose another folder with -o\n"
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_cache_that_cannot_be_used_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, with the setting that helps."""
+    (tmp_path / "cache").touch()
+    monkeypatch.setenv("STENOPOOL_CACHE", str(tmp_path / "cache"))
+
+    done = run(SAMPLE)
+
+    assert done.returncode == 2
+    assert "set STENOPOOL_CACHE elsewhere" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_bad_inputs_do_not_stop_the_good_ones(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """Each bad file gets one line and the others go on; the code is 1 at the end."""
     good = write_wav(tmp_path / "good.wav", sound[: 6 * RATE])
@@ -230,10 +309,11 @@ def test_a_recording_that_ended_early_is_transcribed_and_named(run: Run, sound: 
     whole = write_wav(tmp_path / "whole.wav", sound[: 30 * RATE]).read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 3])
 
-    done = run("cut.wav", "-l", "en", "-f", "json")
+    done = run("cut.wav", "-l", "en", "-f", "json", "--quiet")
 
     assert done.returncode == 3
-    assert "ended early" in done.stderr
+    assert "cut.wav: ended early: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     result = transcript(tmp_path / "cut.json")
     assert result["ended_early"]
     assert result["seconds"] == pytest.approx(10, abs=0.1)

@@ -79,7 +79,8 @@ def record(name: str, pcm: np.ndarray) -> dict[str, Any]:
     mel = whisper.log_mel_spectrogram(audio, n_mels=CONFIGS[name]["mels"])
     model = WhisperForConditionalGeneration(WhisperConfig(**hf_config(name))).eval()
     missing, unexpected = model.load_state_dict(state, strict=False)
-    assert set(missing) <= {"proj_out.weight"} and not unexpected, (missing, unexpected)
+    assert set(missing) <= {"proj_out.weight"}, missing
+    assert not unexpected, unexpected
     model.tie_weights()
     encoder = model.model.encoder(mel[None]).last_hidden_state[0]
     logits = model(input_features=mel[None], decoder_input_ids=torch.tensor([FORCED])).logits[0]
@@ -121,7 +122,7 @@ def main() -> None:
     target = Path(__file__).with_name("engine.npz")
     np.savez_compressed(target, **arrays)
     for name in CONFIGS:
-        print(name, "logits std %.2f" % arrays[f"{name}/logits_std"], "ruled", arrays[f"{name}/ruled"][:16])
+        print(name, f"logits std {arrays[f'{name}/logits_std']:.2f}", "ruled", arrays[f"{name}/ruled"][:16])
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
 
 

@@ -183,7 +183,7 @@ def test_unknown_languages_are_refused(pool_engine: Engine, requests: list[Reque
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_size_is_a_positive_number(batch_size: int) -> None:
     """No slots are refused before anything is loaded."""
-    with pytest.raises(UsageError, match=f"--batch-size must be at least 1, got {batch_size}"):
+    with pytest.raises(UsageError, match=f"the batch size must be at least 1, got {batch_size}"):
         Engine(Checkpoint("nowhere", Path("nowhere")), batch_size=batch_size)
 
 

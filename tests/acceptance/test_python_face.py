@@ -1,0 +1,110 @@
+"""`stenopool.load_model` as people use it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import stenopool
+from stenopool.errors import MediaMissing, UsageError
+from stenopool.formats import parse_json
+from tests import sounds
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "meeting.mp3"
+
+
+@pytest.fixture(scope="module")
+def pool() -> stenopool.Pool:
+    """The bundled model."""
+    return stenopool.load_model("pocket", dtype="float32", batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve seconds of two beeps: sound, though nobody speaks."""
+    return sounds.write(tmp_path_factory.mktemp("clip") / "beeps.wav", sounds.tone(12.0))
+
+
+def test_a_transcript_says_everything_about_itself(pool: stenopool.Pool) -> None:
+    """Text, segments, language, coverage, and the formats."""
+    result = pool.transcribe(SAMPLE, language="English")
+
+    assert result.text == "".join(segment.text for segment in result.segments).strip()
+    assert result.language == "en"
+    assert result.coverage.duration == result.duration
+    assert result.coverage.gaps == ()
+    starts = [segment.span.start for segment in result.segments]
+    assert starts == sorted(starts)
+    assert result.segments[-1].span.end <= result.duration
+    assert result.to_srt().startswith("1\n00:00:")
+    assert result.to_vtt().startswith("WEBVTT\n")
+    assert parse_json(result.to_json()) == result
+
+
+def test_files_share_batches_and_do_not_mix(pool: stenopool.Pool, clip: Path) -> None:
+    """Two files at once give what each gives alone; the batch size changes nothing but the speed."""
+    alone = pool.transcribe(SAMPLE, language="en")
+    quiet, together = pool.transcribe_batch([clip, SAMPLE], language="en", batch_size=5)
+
+    assert [(one.span, one.text) for one in together.segments] == [(one.span, one.text) for one in alone.segments]
+    # Products of another width are rounded in another order, in the seventh digit.
+    scores = [one.avg_logprob for one in alone.segments]
+    assert [one.avg_logprob for one in together.segments] == pytest.approx(scores, abs=1e-5)
+    assert quiet.source == str(clip)
+
+
+def test_channels_are_recordings_of_their_own(pool: stenopool.Pool, tmp_path: Path) -> None:
+    """One transcript per channel, numbered from 1."""
+    stereo = np.concatenate([sounds.tone(3.0), np.zeros_like(sounds.tone(3.0))])
+    left, right = pool.transcribe_channels(sounds.write(tmp_path / "two.wav", stereo, layout="stereo"), language="en")
+
+    assert (left.channel, right.channel) == (1, 2)
+    assert right.text == ""
+
+
+WRONG: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
+    ({"beam": 5}, TypeError, "no option 'beam'; there are language, task, chunk_length"),
+    ({"vad": "no"}, UsageError, "vad must be a bool, is 'no'"),
+    ({"language": 7}, UsageError, "language must be a str, is 7"),
+    ({"language": "klingon"}, UsageError, "does not know the language 'klingon'"),
+    ({"task": "sing"}, UsageError, "sing"),
+    ({"chunk_length": "30"}, UsageError, "chunk_length must be a finite number, is '30'"),
+    ({"chunk_length": 60}, UsageError, "between 2 and the model's window of 30 seconds"),
+    ({"overlap": 15}, UsageError, "less than half of the chunk length of 30"),
+    ({"no_speech_threshold": 5}, UsageError, "no_speech_threshold must be between 0 and 1, is 5"),
+    ({"no_speech_threshold": float("nan")}, UsageError, "no_speech_threshold must be a finite number, is nan"),
+    ({"log_prob_threshold": None}, UsageError, "log_prob_threshold must be a finite number, is None"),
+)
+
+
+@pytest.mark.parametrize(("options", "kind", "said"), WRONG, ids=[str(row[0]) for row in WRONG])
+def test_wrong_options_are_named(
+    pool: stenopool.Pool, clip: Path, options: dict[str, Any], kind: type[Exception], said: str
+) -> None:
+    """Nothing is accepted and ignored."""
+    with pytest.raises(kind, match=re.escape(said)):
+        pool.transcribe(clip, **options)
+
+
+def test_wrong_models_and_files_are_named(pool: stenopool.Pool, clip: Path) -> None:
+    """A dtype, a batch size, a string for a list, a missing file."""
+    with pytest.raises(UsageError, match=r"^no dtype 'float8'; choose from auto, float32, bfloat16$"):
+        stenopool.load_model("pocket", dtype="float8")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^the batch size must be at least 1, got 'many'$"):
+        stenopool.load_model("pocket", batch_size="many")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes a list of files"):
+        pool.transcribe_batch(str(clip))
+    with pytest.raises(MediaMissing, match=r"^gone\.wav: does not exist$"):
+        pool.transcribe_batch([clip, "gone.wav"])
+
+
+def test_bfloat16_transcribes_as_well(clip: Path) -> None:
+    """The other dtype that is offered works, end to end."""
+    result = stenopool.load_model("pocket", dtype="bfloat16", batch_size=3).transcribe(SAMPLE, language="en")
+
+    assert result.provenance.dtype == "bfloat16"
+    assert len(result.text.split()) > 300
