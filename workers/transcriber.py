@@ -1,7 +1,8 @@
 """The transcriber: keeps the engine's slots full with chunks of all open transcripts, and the ledger told.
 
 Results that come after their lease was lost are dropped: somebody else does those chunks. Where the device fails, the
-chunks it held are tried again one by one; one that fails alone three times becomes a gap, its neighbours do not.
+chunks it held are tried again one by one; one that fails alone three times, on a device that works otherwise, becomes a
+gap; its neighbours do not.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from models.engine import Engine, Heard, Request
 from models.tokens import Vocabulary
 from scheduler.language import Election
-from stenopool.domain import ChunkResult, Span
+from stenopool.domain import SAMPLE_RATE, ChunkResult, Span
 from stenopool.errors import EngineError, LedgerError
 from storage.ledger import Claim, Ledger, Work
 from storage.objects import FolderStore
@@ -31,8 +32,6 @@ RENEW_EVERY = 10.0  # seconds; leases are good for much longer
 
 #: Times that a chunk may fail alone before it becomes a gap.
 ATTEMPTS = 3
-#: Chunks that become gaps in a row before it is held to be the device's fault, not theirs.
-GAPS_IN_A_ROW = 3
 
 
 class Observer(Protocol):
@@ -66,17 +65,6 @@ class _Open:
     election: Election | None
 
 
-@dataclass(slots=True)
-class _Trouble:
-    """What the device failed on."""
-
-    #: Chunks (transcript, index) that were in its slots then: each is tried alone.
-    suspects: set[tuple[int, int]] = field(default_factory=set)
-    #: How often each failed alone.
-    alone: Counter[tuple[int, int]] = field(default_factory=Counter)
-    gaps_in_a_row: int = 0
-
-
 class Transcriber:
     """Decodes the chunks of open transcripts.
 
@@ -107,7 +95,10 @@ class Transcriber:
         self._observer = observer
         self._open: dict[int, _Open] = {}
         self._held: dict[tuple[int, int], Claim] = {}  # in the engine's slots
-        self._trouble = _Trouble()
+        #: Chunks that were in the slots when the device failed: each is tried alone.
+        self._suspects: set[tuple[int, int]] = set()
+        #: How often each of them failed alone.
+        self._failed_alone: Counter[tuple[int, int]] = Counter()
         self._renewed = time.monotonic()
 
     @property
@@ -180,7 +171,7 @@ class Transcriber:
             self._renewed = time.monotonic()
 
     def _requests(self, engine: Engine) -> list[Request]:
-        if self._trouble.suspects:  # one at a time, until they are through
+        if self._suspects:  # one at a time, until they are through
             return [] if engine.busy else self._questions(1) or self._claims(1)
         questions = self._questions(engine.free)
         return questions + self._claims(engine.free - len(questions))
@@ -225,14 +216,13 @@ class Transcriber:
             vocabulary=self._vocabulary,
             options=self._assignment.options,
         )
-        self._trouble.gaps_in_a_row = 0
-        self._trouble.alone.clear()
         self._keep(one, claim, result)
 
     def _keep(self, one: _Open, claim: Claim, result: ChunkResult) -> None:
         chunk = (claim.transcript, claim.index)
         self._held.pop(chunk, None)
-        self._trouble.suspects.discard(chunk)
+        self._suspects.discard(chunk)
+        self._failed_alone.pop(chunk, None)
         open_chunks = self._ledger.finish(claim, record_of_result(result))
         if open_chunks is None:  # the lease was lost, and somebody else does the chunk
             return
@@ -242,26 +232,36 @@ class Transcriber:
     def _fail(self, error: EngineError) -> None:
         """The device failed; its slots are empty. The chunks that were in them are tried again, if that can help."""
         held, self._held = self._held, {}
-        trouble = self._trouble
         if len(held) == 1 and error.retryable:
             [(chunk, claim)] = held.items()
-            trouble.alone[chunk] += 1
-            if trouble.alone[chunk] == ATTEMPTS and trouble.gaps_in_a_row + 1 < GAPS_IN_A_ROW:
-                trouble.gaps_in_a_row += 1
+            self._failed_alone[chunk] += 1
+            one = self._open.get(claim.transcript)
+            if one is not None and self._failed_alone[chunk] == ATTEMPTS and self._device_works():
+                language = one.work.language or ""
                 self._keep(
-                    self._open[claim.transcript],
+                    one,
                     claim,
-                    ChunkResult(index=claim.index, span=claim.span, language="", segments=(), failed=str(error)),
+                    ChunkResult(index=claim.index, span=claim.span, language=language, segments=(), failed=str(error)),
                 )
                 return
         self._ledger.release([self._worker])
-        if not held or not error.retryable or trouble.alone.total() >= ATTEMPTS * GAPS_IN_A_ROW:
+        if not held or not error.retryable or max(self._failed_alone.values(), default=0) >= ATTEMPTS:
             raise error
-        trouble.suspects.update(held)
+        self._suspects.update(held)
         # Questions that were in the slots are lost as well: the election begins anew.
         for one in self._open.values():
             if one.election is not None and one.work.language is None:
                 one.election = Election(one.work.chunks_total)
+
+    def _device_works(self) -> bool:
+        """Whether the device decodes a second of silence: then what it failed on is the chunk's fault."""
+        try:
+            self.engine.submit([Request(key=None, pcm=np.zeros(SAMPLE_RATE, np.int16), language=None)])
+            while self.engine.busy:
+                self.engine.step()
+        except EngineError:
+            return False
+        return True
 
     def _questions(self, limit: int) -> list[Request]:
         requests: list[Request] = []
