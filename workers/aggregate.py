@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from scheduler.coverage import coverage_of
@@ -22,15 +23,17 @@ def aggregate(ledger: Ledger, transcript: int) -> None:
     work = ledger.work(transcript)
     results = [result_of_record(record) for record in ledger.results(transcript)]
     silences = [Silence(span=span, score=score) for span, score in ledger.silences(transcript)]
-    segments = merge_chunks(work.duration, results).segments
+    merged = merge_chunks(work.duration, results)
     coverage = coverage_of(work.duration, silences, results)
     if coverage.gaps:
         state = TranscriptState.COMPLETED_WITH_GAPS
-    elif segments:
+    elif merged.segments:
         state = TranscriptState.COMPLETED
     else:
         state = TranscriptState.COMPLETED_EMPTY
-    ledger.complete(transcript, fence, state, document_of(segments, coverage))
+    # How the seams were resolved goes into no file; it is kept for whoever asks the ledger why a word is missing.
+    document = document_of(merged.segments, coverage) | {"seams": [asdict(seam) for seam in merged.seams]}
+    ledger.complete(transcript, fence, state, document)
 
 
 def transcript_of(work: Work, source: Source, name: str) -> Transcript:

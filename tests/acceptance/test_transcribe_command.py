@@ -103,6 +103,10 @@ def test_formats_are_written_beside_each_other(run: Run, tmp_path: Path) -> None
     assert result["coverage"][-1]["end_sample"] == result["duration"]
     assert [piece["kind"] for piece in result["coverage"]].count("silence") >= 1
     assert not list((tmp_path / "home" / "objects" / "pcm").iterdir())
+    [(document,)] = rows(tmp_path / "home", "select document from transcripts")
+    [seam] = json.loads(document)["seams"]  # in the stretch that has no pause
+    assert seam["overlap"]["end"] - seam["overlap"]["start"] == 3 * RATE
+    assert seam["matched"] + seam["left_only"] + seam["right_only"] > 0
 
 
 def test_done_files_are_skipped_with_a_word(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
