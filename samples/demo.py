@@ -7,6 +7,8 @@ quicker.
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from models.checkpoint import find_checkpoint
 from stenopool.cli.progress import Progress
 from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, Options
+from stenopool.errors import StenopoolError
 from stenopool.formats import FORMATS
 from workers.local import Driver
 from workers.prepare import SourceFile
@@ -31,11 +34,12 @@ SHOWN = 8  # lines of the transcript
 def main() -> None:
     """Transcribe, compare, print."""
     config = replace(Config.from_env(), home=ROOT / ".demo" / "home")
+    shutil.rmtree(config.home, ignore_errors=True)  # each run is a first one
     source = SourceFile(HERE / "meeting.mp3", "samples/meeting.mp3")
     started = time.perf_counter()
     with (
         Progress(enabled=True, n_sources=1) as progress,
-        Driver(config, find_checkpoint("pocket"), Options(language="en"), force=True, observer=progress) as driver,
+        Driver(config, find_checkpoint("pocket"), Options(language="en"), observer=progress) as driver,
     ):
         [outcome] = driver.run([source])
     wall = time.perf_counter() - started
@@ -62,4 +66,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except StenopoolError as error:
+        sys.exit(f"make demo: {error}")
+    except KeyboardInterrupt:
+        sys.exit("make demo: stopped")
