@@ -231,6 +231,8 @@ class Driver:
 
     def _complete(self) -> None:
         """Merge what has no open chunk left, whoever finished the last one."""
+        if not self._transcriber.open:
+            return
         for transcript in self._ledger.without_open_chunks(self._transcriber.open):
             aggregate(self._ledger, transcript)
             if self._ledger.work(transcript).complete:

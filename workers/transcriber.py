@@ -139,6 +139,7 @@ class Transcriber:
     def remove(self, transcript: int) -> None:
         """It is complete. Its chunks that are still in slots, under a lost lease, will be dropped."""
         del self._open[transcript]
+        self._suspects = {chunk for chunk in self._suspects if chunk[0] != transcript}
 
     def turn(self) -> bool:
         """Fill free slots, decode a block of tokens, keep what has finished; False if there was nothing to do."""
@@ -185,6 +186,8 @@ class Transcriber:
             ) from None
 
     def _claims(self, limit: int) -> list[Request]:
+        if limit < 1:  # most turns: the slots are full, and the ledger need not be asked
+            return []
         for id, one in self._open.items():
             if one.work.language is None:  # another process may have held the election
                 one.work = self._ledger.work(id)
@@ -223,10 +226,8 @@ class Transcriber:
         self._held.pop(chunk, None)
         self._suspects.discard(chunk)
         self._failed_alone.pop(chunk, None)
-        open_chunks = self._ledger.finish(claim, record_of_result(result))
-        if open_chunks is None:  # the lease was lost, and somebody else does the chunk
-            return
-        if self._observer:
+        kept = self._ledger.finish(claim, record_of_result(result)) is not None
+        if kept and self._observer:  # else the lease was lost, and somebody else does the chunk
             self._observer.advanced(one.source, len(claim.span))
 
     def _fail(self, error: EngineError) -> None:
