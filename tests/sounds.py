@@ -1,4 +1,7 @@
-"""Test media made on the fly with PyAV: a tone, and any container or codec that FFmpeg's wheel can write."""
+"""Test media made on the fly with PyAV: a tone, and any container or codec that FFmpeg's wheel can write.
+
+And media read back without our own decoder: the tests' second opinion.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,9 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+
+#: The bundled recording.
+SAMPLE = Path(__file__).parents[1] / "samples" / "meeting.mp3"
 
 #: What FFmpeg's encoders take, from the dtype of the samples given.
 _FORMATS = {"uint8": "u8", "int16": "s16", "int32": "s32", "float32": "flt", "float64": "dbl"}
@@ -63,6 +69,14 @@ def noise(seconds: float, *, rate: int = 16_000, channels: int = 1, seed: int = 
     """White noise as int16 `[channels, n]`, the same for the same seed."""
     shape = (channels, round(seconds * rate))
     return np.random.default_rng(seed).integers(-12_000, 12_000, shape, dtype=np.int16)
+
+
+def read(path: Path) -> npt.NDArray[np.int16]:
+    """A file as int16 `[n]` at 16 kHz, channels mixed."""
+    resampler = av.AudioResampler("s16", "mono", 16_000)
+    with av.open(str(path)) as source:
+        frames = [*source.decode(audio=0), None]
+        return np.concatenate([piece.to_ndarray()[0] for frame in frames for piece in resampler.resample(frame)])
 
 
 def write(

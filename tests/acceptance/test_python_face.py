@@ -14,8 +14,6 @@ from stenopool.errors import MediaMissing, UsageError
 from stenopool.formats import parse_json
 from tests import sounds
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "meeting.mp3"
-
 
 @pytest.fixture(scope="module")
 def pool() -> stenopool.Pool:
@@ -31,7 +29,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_transcript_says_everything_about_itself(pool: stenopool.Pool) -> None:
     """Text, segments, language, coverage, and the formats."""
-    result = pool.transcribe(SAMPLE, language="English")
+    result = pool.transcribe(sounds.SAMPLE, language="English")
 
     assert result.text == "".join(segment.text for segment in result.segments).strip()
     assert result.language == "en"
@@ -47,8 +45,8 @@ def test_a_transcript_says_everything_about_itself(pool: stenopool.Pool) -> None
 
 def test_files_share_batches_and_do_not_mix(pool: stenopool.Pool, clip: Path) -> None:
     """Two files at once give what each gives alone; the batch size changes nothing but the speed."""
-    alone = pool.transcribe(SAMPLE, language="en")
-    quiet, together = pool.transcribe_batch([clip, SAMPLE], language="en", batch_size=5)
+    alone = pool.transcribe(sounds.SAMPLE, language="en")
+    quiet, together = pool.transcribe_batch([clip, sounds.SAMPLE], language="en", batch_size=5)
 
     assert [(one.span, one.text) for one in together.segments] == [(one.span, one.text) for one in alone.segments]
     # Products of another width are rounded in another order, in the seventh digit.
@@ -104,7 +102,7 @@ def test_wrong_models_and_files_are_named(pool: stenopool.Pool, clip: Path) -> N
 
 def test_bfloat16_transcribes_as_well(clip: Path) -> None:
     """The other dtype that is offered works, end to end."""
-    result = stenopool.load_model("pocket", dtype="bfloat16", batch_size=3).transcribe(SAMPLE, language="en")
+    result = stenopool.load_model("pocket", dtype="bfloat16", batch_size=3).transcribe(sounds.SAMPLE, language="en")
 
     assert result.provenance.dtype == "bfloat16"
     assert len(result.text.split()) > 300

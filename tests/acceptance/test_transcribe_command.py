@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "meeting.mp3"
+from tests import sounds
+
+SAMPLE = sounds.SAMPLE
 RATE = 16_000
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -48,31 +49,10 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
-def sample_sound() -> np.ndarray:
-    """The bundled recording, int16 [samples] at 16 kHz."""
-    resampler = av.AudioResampler("s16", "mono", RATE)
-    with av.open(str(SAMPLE)) as container:
-        frames = [part.to_ndarray()[0] for frame in container.decode(audio=0) for part in resampler.resample(frame)]
-    return np.concatenate(frames)
-
-
 @pytest.fixture(scope="session")
 def sound() -> np.ndarray:
-    """The bundled recording, decoded."""
-    return sample_sound()
-
-
-def write_wav(path: Path, *channels: np.ndarray, rate: int = RATE) -> Path:
-    """A 16-bit WAV file."""
-    frame = av.AudioFrame.from_ndarray(
-        np.stack(channels, axis=1).reshape(1, -1), format="s16", layout="mono" if len(channels) == 1 else "stereo"
-    )
-    frame.sample_rate = rate
-    with av.open(str(path), "w", format="wav") as container:
-        stream = container.add_stream("pcm_s16le", rate=rate, layout=frame.layout.name)
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    """The bundled recording, int16 [samples] at 16 kHz."""
+    return sounds.read(SAMPLE)
 
 
 def transcript(path: Path) -> dict[str, Any]:
@@ -111,7 +91,7 @@ def test_formats_are_written_beside_each_other(run: Run, tmp_path: Path) -> None
 
 def test_done_files_are_skipped_with_a_word(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """The second run says so and decodes nothing; another option is other work; --force does it again."""
-    clip = write_wav(tmp_path / "clip.wav", sound[: 12 * RATE])
+    clip = sounds.write(tmp_path / "clip.wav", sound[: 12 * RATE])
     first = run(clip, "-l", "en", "-f", "json")
     again = run(clip, "-l", "en", "-f", "json")
     other = run(clip, "-l", "en", "-f", "json", "--chunk-length", "10")
@@ -132,7 +112,7 @@ def test_done_files_are_skipped_with_a_word(run: Run, sound: np.ndarray, tmp_pat
 
 def test_a_lost_output_is_written_again_without_the_model(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """A deleted file comes back from the ledger, in a new format, too."""
-    clip = write_wav(tmp_path / "clip.wav", sound[: 8 * RATE])
+    clip = sounds.write(tmp_path / "clip.wav", sound[: 8 * RATE])
     run(clip, "-l", "en", "-f", "txt")
     text = (tmp_path / "clip.txt").read_text()
     (tmp_path / "clip.txt").unlink()
@@ -146,7 +126,7 @@ def test_a_lost_output_is_written_again_without_the_model(run: Run, sound: np.nd
 
 def test_a_killed_run_goes_on_where_it_was(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """kill -9 in the middle: the same command runs only what is missing, and the transcript is the undisturbed one."""
-    clip = write_wav(tmp_path / "long.wav", sound)
+    clip = sounds.write(tmp_path / "long.wav", sound)
     undisturbed = run(clip, "-l", "en", "-f", "json", "--batch-size", "2")
     assert undisturbed.returncode == 0, undisturbed.stderr
     expected = transcript(tmp_path / "long.json")
@@ -191,7 +171,7 @@ def _wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 def test_interrupting_leaves_nothing_broken(sound: np.ndarray, tmp_path: Path, run: Run) -> None:
     """Ctrl-C ends at once with a word and code 130; no lease stays, and the same command finishes the work."""
-    clip = write_wav(tmp_path / "long.wav", sound)
+    clip = sounds.write(tmp_path / "long.wav", sound)
     command = [sys.executable, "-m", "stenopool", "transcribe", str(clip), "-l", "en", "-f", "txt", "--batch-size", "2"]
     home = tmp_path / "home"
     with subprocess.Popen(command, cwd=tmp_path, env=_environment(home), stderr=subprocess.PIPE) as stopped:
@@ -216,7 +196,7 @@ def test_interrupting_leaves_nothing_broken(sound: np.ndarray, tmp_path: Path, r
 
 def test_a_stop_signal_is_an_interrupt(sound: np.ndarray, tmp_path: Path) -> None:
     """SIGTERM, while standard input is transcribed: the same word, code 143, and nothing left behind."""
-    clip = write_wav(tmp_path / "long.wav", sound)
+    clip = sounds.write(tmp_path / "long.wav", sound)
     (tmp_path / "tmp").mkdir()
     environment = {**_environment(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
     command = [sys.executable, "-m", "stenopool", "transcribe", "-", "-l", "en", "--batch-size", "2"]
@@ -236,7 +216,7 @@ def test_a_stop_signal_is_an_interrupt(sound: np.ndarray, tmp_path: Path) -> Non
 
 def test_a_forced_run_that_was_killed_goes_on(sound: np.ndarray, tmp_path: Path, run: Run) -> None:
     """--force again after kill -9 does not begin anew, and leaves no samples behind."""
-    clip = write_wav(tmp_path / "clip.wav", sound[: 60 * RATE])
+    clip = sounds.write(tmp_path / "clip.wav", sound[: 60 * RATE])
     command = (clip, "-l", "en", "-f", "txt", "--chunk-length", "5", "--overlap", "1", "--batch-size", "1", "--force")
     assert run(*command).returncode == 0
     home = tmp_path / "home"
@@ -259,8 +239,8 @@ def test_a_forced_run_that_was_killed_goes_on(sound: np.ndarray, tmp_path: Path,
 
 def test_an_output_that_cannot_be_written_does_not_stop_the_others(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """One line names it, the other file is written, the code is 1."""
-    write_wav(tmp_path / "a.wav", sound[: 5 * RATE])
-    write_wav(tmp_path / "b.wav", sound[5 * RATE : 10 * RATE])
+    sounds.write(tmp_path / "a.wav", sound[: 5 * RATE])
+    sounds.write(tmp_path / "b.wav", sound[5 * RATE : 10 * RATE])
     (tmp_path / "out" / "a.txt").mkdir(parents=True)
 
     done = run("a.wav", "b.wav", "-l", "en", "-f", "txt", "-o", "out")
@@ -295,7 +275,7 @@ def test_a_cache_that_cannot_be_used_is_named(run: Run, tmp_path: Path, monkeypa
 
 def test_bad_inputs_do_not_stop_the_good_ones(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """Each bad file gets one line and the others go on; the code is 1 at the end."""
-    good = write_wav(tmp_path / "good.wav", sound[: 6 * RATE])
+    good = sounds.write(tmp_path / "good.wav", sound[: 6 * RATE])
     (tmp_path / "empty.mp3").touch()
     (tmp_path / "notes.txt").write_text("not a sound at all\n" * 40)
     (tmp_path / "folder").mkdir()
@@ -310,7 +290,7 @@ def test_bad_inputs_do_not_stop_the_good_ones(run: Run, sound: np.ndarray, tmp_p
 
 def test_a_recording_that_ended_early_is_transcribed_and_named(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """A truncated file gives what is there, says so in the result, and the code is 3."""
-    whole = write_wav(tmp_path / "whole.wav", sound[: 30 * RATE]).read_bytes()
+    whole = sounds.write(tmp_path / "whole.wav", sound[: 30 * RATE]).read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 3])
 
     done = run("cut.wav", "-l", "en", "-f", "json", "--quiet")
@@ -326,7 +306,7 @@ def test_a_recording_that_ended_early_is_transcribed_and_named(run: Run, sound: 
 
 def test_standard_input_is_a_recording_like_any_other(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """`-` reads a recording; its outputs are called stdin."""
-    clip = write_wav(tmp_path / "clip.wav", sound[: 8 * RATE])
+    clip = sounds.write(tmp_path / "clip.wav", sound[: 8 * RATE])
     piped = run("-", "-l", "en", "-f", "txt", stdin=clip.read_bytes())
     named = run(clip, "-l", "en", "-f", "txt")
 
@@ -346,8 +326,8 @@ def test_nothing_on_standard_input_is_named(run: Run) -> None:
 def test_channels_can_be_split(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """A transcript per channel; a silent channel is all silence, an empty text and no failure."""
     speech = sound[: 10 * RATE]
-    call = write_wav(tmp_path / "call.wav", speech, np.zeros_like(speech))
-    alone = write_wav(tmp_path / "alone.wav", speech)
+    call = sounds.write(tmp_path / "call.wav", np.stack([speech, np.zeros_like(speech)]))
+    alone = sounds.write(tmp_path / "alone.wav", speech)
 
     done = run(call, alone, "-l", "en", "-f", "json,txt", "--channels", "split")
 
@@ -362,7 +342,7 @@ def test_channels_can_be_split(run: Run, sound: np.ndarray, tmp_path: Path) -> N
 
 def test_the_language_is_detected(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
     """Without --language the recording's own is found, with its probability."""
-    clip = write_wav(tmp_path / "clip.wav", sound[: 10 * RATE])
+    clip = sounds.write(tmp_path / "clip.wav", sound[: 10 * RATE])
 
     run(clip, "-f", "json")
 
@@ -373,7 +353,7 @@ def test_the_language_is_detected(run: Run, sound: np.ndarray, tmp_path: Path) -
 
 def test_two_processes_share_one_recording(sound: np.ndarray, tmp_path: Path) -> None:
     """Two runs of the same command at once divide the chunks, and both write the same transcript."""
-    clip = write_wav(tmp_path / "clip.wav", sound)
+    clip = sounds.write(tmp_path / "clip.wav", sound)
     home = tmp_path / "home"
 
     def start(folder: str) -> subprocess.Popen[bytes]:
@@ -400,8 +380,14 @@ WRONG_COMMANDS: Sequence[tuple[list[str], str]] = (
     (["a.mp3", "a.mp3"], "a.mp3 is named twice"),
     (["x/a.mp3", "y/a.mp3"], "x/a.mp3 and y/a.mp3 would both write a.mp3.*"),
     ([str(SAMPLE), "--language", "klingon"], "does not know the language 'klingon'; it knows: af am ar"),
-    ([str(SAMPLE), "--chunk-length", "31"], "--chunk-length must be between 2 and the model's window of 30 seconds"),
-    ([str(SAMPLE), "--overlap", "15"], "--overlap must be between 0 and less than half of the chunk length of 30"),
+    (
+        [str(SAMPLE), "--chunk-length", "31"],
+        "--chunk-length must be between 2 and the model's window of 30 seconds",
+    ),
+    (
+        [str(SAMPLE), "--overlap", "15"],
+        "--overlap must be between 0 and less than half of the chunk length of 30",
+    ),
 )
 
 

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -19,7 +18,6 @@ from tests import sounds
 from workers.local import Driver, Outcome
 from workers.prepare import SourceFile
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "meeting.mp3"
 RATE = 16_000
 OPTIONS = Options(language="en", chunk_length=8)
 
@@ -44,10 +42,7 @@ class Failing(Engine):
 @pytest.fixture(scope="module")
 def speech() -> np.ndarray:
     """40 s of the bundled recording, int16 at 16 kHz."""
-    resampler = av.AudioResampler("s16", "mono", RATE)
-    with av.open(str(SAMPLE)) as container:
-        parts = [part.to_ndarray()[0] for frame in container.decode(audio=0) for part in resampler.resample(frame)]
-    return np.concatenate(parts)[: 40 * RATE]
+    return sounds.read(sounds.SAMPLE)[: 40 * RATE]
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-import av
 import numpy as np
 import pytest
 
 from models.checkpoint import BUNDLED, Checkpoint, find_checkpoint
 from models.engine import Engine, Heard, Request
 from stenopool.errors import EngineError, UsageError
+from tests import sounds
 
 S = 16_000  # one second
 
@@ -23,10 +23,7 @@ S = 16_000  # one second
 @pytest.fixture(scope="module")
 def requests() -> list[Request]:
     """Chunks of the bundled sample: whole windows, shorter ones, one empty, and two that ask for the language."""
-    resampler = av.AudioResampler("s16", "mono", S)
-    with av.open(str(Path(__file__).parents[2] / "samples" / "meeting.mp3")) as source:
-        frames = source.decode(audio=0)
-        pcm = np.concatenate([piece.to_ndarray()[0] for frame in frames for piece in resampler.resample(frame)])
+    pcm = sounds.read(sounds.SAMPLE)
     seconds = [(0, 30), (30, 60), (60, 73.4), (75, 78), (80, 80)]
     chunks = [
         Request(key=number, pcm=pcm[round(start * S) : round(end * S)], language="en")

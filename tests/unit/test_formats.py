@@ -33,6 +33,7 @@ from stenopool.domain import (
 from stenopool.errors import UsageError
 from stenopool.formats import FORMATS, parse_json, render
 from stenopool.formats.timecode import milliseconds
+from tests import strategies
 
 SECOND = 16_000  # samples
 HOUR = 3600 * SECOND
@@ -459,28 +460,7 @@ def coverages(draw: st.DrawFn) -> Coverage:
     return Coverage(tuple(pieces))
 
 
-WORDS = st.builds(Word, span=SPANS, text=ANY_TEXT, probability=st.none() | FIGURES)
-SEGMENTS = st.builds(
-    Segment,
-    span=SPANS,
-    text=ANY_TEXT,
-    chunk=st.integers(),
-    avg_logprob=FIGURES,
-    compression_ratio=FIGURES,
-    no_speech_prob=FIGURES,
-    temperature=FIGURES,
-    words=st.lists(WORDS, max_size=3).map(tuple),
-)
-OPTIONS = st.builds(
-    Options,
-    language=ANY_TEXT,
-    task=st.sampled_from(["transcribe", "translate"]),
-    chunk_length=FIGURES,
-    overlap=FIGURES,
-    vad=st.booleans(),
-    no_speech_threshold=FIGURES,
-    log_prob_threshold=FIGURES,
-)
+SEGMENTS = strategies.segments(SPANS, ANY_TEXT, FIGURES)
 TRANSCRIPTS = st.builds(
     Transcript,
     source=ANY_TEXT | st.just("caf\udce9.mp3"),
@@ -490,9 +470,7 @@ TRANSCRIPTS = st.builds(
     language_probability=st.none() | FIGURES,
     segments=st.lists(SEGMENTS, max_size=3).map(tuple),
     coverage=coverages(),
-    provenance=st.builds(
-        Provenance, model=ANY_TEXT, model_digest=ANY_TEXT, dtype=ANY_TEXT, options=OPTIONS, version=ANY_TEXT
-    ),
+    provenance=strategies.provenances(ANY_TEXT, FIGURES),
     ended_early=st.none() | ANY_TEXT,
     damaged=st.integers(0, 2**31),
     channel=st.none() | st.integers(min_value=1),

@@ -15,7 +15,6 @@ from stenopool.domain import (
     Coverage,
     CoverageKind,
     CoveragePiece,
-    Options,
     Provenance,
     Segment,
     Span,
@@ -29,23 +28,13 @@ from storage.records import (
     record_of_result,
     result_of_record,
 )
+from tests import strategies
 
 #: Any text that Python has, lone surrogates included: a tokenizer's bytes may come in halves.
 TEXT = st.text(st.characters(exclude_categories=[]), max_size=20)
 NUMBER = st.floats(allow_nan=False)
 SPANS = st.tuples(st.integers(0, 2**40), st.integers(0, 2**40)).map(lambda ends: Span(min(ends), max(ends)))
-WORDS = st.builds(Word, SPANS, TEXT, st.none() | NUMBER)
-SEGMENTS = st.builds(
-    Segment,
-    span=SPANS,
-    text=TEXT,
-    chunk=st.integers(0, 10_000),
-    avg_logprob=NUMBER,
-    compression_ratio=NUMBER,
-    no_speech_prob=NUMBER,
-    temperature=NUMBER,
-    words=st.lists(WORDS, max_size=3).map(tuple),
-)
+SEGMENTS = strategies.segments(SPANS, TEXT, NUMBER)
 RESULTS = st.builds(
     ChunkResult,
     index=st.integers(0, 10_000),
@@ -55,17 +44,7 @@ RESULTS = st.builds(
     skipped=st.none() | TEXT,
     failed=st.none() | TEXT,
 )
-OPTIONS = st.builds(
-    Options,
-    language=TEXT,
-    task=st.sampled_from(["transcribe", "translate"]),
-    chunk_length=NUMBER,
-    overlap=NUMBER,
-    vad=st.booleans(),
-    no_speech_threshold=NUMBER,
-    log_prob_threshold=NUMBER,
-)
-PROVENANCES = st.builds(Provenance, model=TEXT, model_digest=TEXT, dtype=TEXT, options=OPTIONS, version=TEXT)
+PROVENANCES = strategies.provenances(TEXT, NUMBER)
 
 
 @st.composite

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from models.vad import ENTER, FRAME, LEAVE, MIN_PAUSE, SpeechActivity, SpeechDetector
 from stenopool.domain import Span
+from tests import sounds
 
 S = 16_000  # one second
 
@@ -25,24 +25,16 @@ def hear(*blocks: np.ndarray) -> SpeechActivity:
     return detector.finish()
 
 
-def decode(path: Path) -> np.ndarray:
-    """A file as int16 at 16 kHz, channels mixed."""
-    resampler = av.AudioResampler("s16", "mono", S)
-    with av.open(str(path)) as source:
-        frames = [*source.decode(audio=0), None]
-        return np.concatenate([piece.to_ndarray()[0] for frame in frames for piece in resampler.resample(frame)])
-
-
 @pytest.fixture(scope="module")
 def jfk(shared_audio: Path) -> np.ndarray:
     """Eleven seconds of a speech."""
-    return decode(shared_audio / "jfk.flac")
+    return sounds.read(shared_audio / "jfk.flac")
 
 
 @pytest.fixture(scope="module")
 def meeting() -> np.ndarray:
     """The first twenty seconds of the bundled sample."""
-    return decode(Path(__file__).parents[2] / "samples" / "meeting.mp3")[: 20 * S]
+    return sounds.read(Path(__file__).parents[2] / "samples" / "meeting.mp3")[: 20 * S]
 
 
 @pytest.mark.parametrize("size", [1, 511, 512, 513, 12_345])
