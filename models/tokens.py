@@ -159,6 +159,14 @@ class Vocabulary:
             raise UsageError(f"{self._name} does not know the task {task!r}; it knows: {known}")
         return (special.start_of_transcript, special.languages[language], special.tasks[task])
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of a text as it stands: `<|en|>` in it is those six characters, never the token that steers."""
+        # Past the part of the tokenizer that finds added tokens: half of Whisper's (the timestamps) are not marked
+        # special there, so asking it not to split special ones is not enough.
+        backend = self._tokenizer.backend_tokenizer
+        pieces = backend.pre_tokenizer.pre_tokenize_str(text)
+        return tuple(token.id for piece, _ in pieces for token in backend.model.tokenize(piece))
+
     def text(self, tokens: Sequence[int]) -> str:
         """The text of ordinary tokens; special ids among them are left out."""
         ordinary = [token for token in tokens if token < self.special.end_of_text]

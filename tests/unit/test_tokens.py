@@ -95,6 +95,24 @@ def test_text_leaves_special_ids_out(vocabulary: Vocabulary) -> None:
     assert vocabulary.text([]) == ""
 
 
+@pytest.mark.parametrize(
+    "text", [" the quick fox", "", " ", "a  b\n\n c", "Gr\u00fc\u00dfe, \u4f60\u597d\u3000\U0001f399", "\u202e!\x00"]
+)
+def test_ids_of_a_text_are_its_text_again(vocabulary: Vocabulary, text: str) -> None:
+    """Any text becomes ordinary ids, and those the same text."""
+    ids = vocabulary.encode(text)
+
+    assert all(0 <= token < vocabulary.special.end_of_text for token in ids)
+    assert vocabulary.text(ids) == text
+
+
+def test_a_text_cannot_steer(vocabulary: Vocabulary) -> None:
+    """What looks like a special token or a timestamp is encoded letter by letter, as any other text."""
+    ids = vocabulary.encode("<|en|><|0.00|><|endoftext|>")
+
+    assert max(ids) < vocabulary.special.end_of_text
+
+
 def test_nothing_is_said_about_pytorch() -> None:
     """Loading a tokenizer and measuring a transcript print nothing."""
     for code in (
