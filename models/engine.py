@@ -1,121 +1,148 @@
 """The engine: chunks of any recordings in, tokens and scores out.
 
-One encoder batch and a larger set of decoder slots, both of fixed shape. `submit` encodes chunks into free slots,
-`step` decodes a block of tokens in all slots and hands over what has finished; whoever drives it keeps the slots full.
-Results do not depend on the order of arrival nor on the neighbours in the batch.
+`submit` encodes chunks into free slots, `step` decodes a block of tokens in all slots and hands over what has finished;
+whoever drives it keeps the slots full. A chunk whose text is not good enough goes on at its next temperature, one whose
+language was asked for goes on in that language, all in the slots and beside the others. Results do not depend on the
+order of arrival nor on the neighbours in the batch.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.stages import Compiled
 
 from models.checkpoint import Checkpoint
-from models.decoding.rules import Rules
-from models.decoding.slots import Arrivals, Slots, advance, empty_slots, fill
+from models.decoding.fallback import Hypothesis, best, objection
+from models.decoding.loops import without_loop
+from models.decoding.requests import (
+    Decoding,
+    Heard,
+    Prompt,
+    Request,
+    Stop,
+    TokenTimes,
+    longest_prompt,
+    prompt_of,
+    question,
+)
+from models.decoding.segments import compression_ratio, up_to_seek
+from models.decoding.slots import Shape
+from models.decoding.steps import Search
 from models.device import resolve_dtype
-from models.tokens import Vocabulary
+from models.group import Group, Job, Setup
+from models.tokens import TIMESTAMP_STEP, Vocabulary
+from models.whisper.modules import Whisper
+from models.whisper.quantize import quantize_kernels
 from models.whisper.weights import load_whisper
-from stenopool.domain import DType, Task
-from stenopool.errors import DeviceFull, EngineError, UsageError
-
-#: Steps of the decoder per dispatch. More saves round trips to the host; fewer frees a finished slot sooner.
-BLOCK_STEPS = 16
+from stenopool.domain import DType
+from stenopool.errors import CheckpointError, DeviceFull, EngineError, UsageError
 
 #: Chunks per call of the encoder, and decoder slots: what fills the device. A CPU gains nothing from wider products,
 #: but every step of the decoder reads all its weights once, however many slots share it.
 AUTO_BATCH = {"cpu": (1, 8)}
 AUTO_BATCH_ACCELERATOR = (16, 64)
 
+#: Room for prompts, in tokens: few sizes, so that few programs are compiled. The first holds what every chunk begins
+#: with, the second a few names, the third the text before.
+ROOMS = (4, 32, 256)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One chunk to decode."""
-
-    key: Hashable
-    #: int16 [samples], at most the model's window.
-    pcm: np.ndarray
-    #: A language code, or None to detect it: then nothing is transcribed, and `Heard.languages` is the answer.
-    language: str | None
-    task: Task = "transcribe"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """What the engine heard in one chunk."""
-
-    key: Hashable
-    #: Sampled tokens, timestamps among them, without the end of text.
-    tokens: tuple[int, ...]
-    #: Mean log-probability of the sampled tokens, the end of text included, as openai/whisper counts it.
-    avg_logprob: float
-    no_speech_prob: float
-    #: Probability of each language.
-    languages: dict[str, float]
+#: Tokens that an assistant drafts in a round.
+DRAFTED = 4
 
 
 class Engine:
-    """A checkpoint on a device, compiled for one set of shapes.
+    """A checkpoint on a device, compiled for few shapes.
 
     Args:
         checkpoint: which model.
-        dtype: of weights and activations.
+        dtype: of weights and activations; `int8` for the weights' kernels and the cache of the audio.
         batch_size: decoder slots; None for what suits the device.
+        assistant: a smaller model that drafts greedy text, for speculative decoding.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged or foreign.
+        CheckpointError: a checkpoint is missing, damaged or foreign, or the assistant has another vocabulary.
         UsageError: the batch size is not a positive number.
         EngineError: the device has no room for it.
     """
 
-    def __init__(self, checkpoint: Checkpoint, *, dtype: DType = "auto", batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        dtype: DType = "auto",
+        batch_size: int | None = None,
+        assistant: Checkpoint | None = None,
+    ) -> None:
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise UsageError(f"the batch size must be at least 1, got {batch_size!r}")
         self.checkpoint = checkpoint
+        self.assistant = assistant
         self.dims = checkpoint.dims
         self.vocabulary = Vocabulary(checkpoint)
-        self.dtype = jnp.dtype(resolve_dtype(dtype)).name
+        self.dtype = resolve_dtype(dtype)
         encoder_batch, slots = AUTO_BATCH.get(jax.default_backend(), AUTO_BATCH_ACCELERATOR)
         self.n_slots = batch_size or slots
-        self.encoder_batch = min(encoder_batch, self.n_slots)
-        self._rules = Rules(self.vocabulary.special, self.dims.n_vocab)
-        #: As openai/whisper: half of the context is for the text.
-        self.longest_text = self.dims.n_text_ctx // 2
-        self._longest = self.longest_text + (3 if self.vocabulary.special.languages else 1)
-        self._slots: Slots | None = None
-        self._waiting: dict[int, Request] = {}  # slot -> what is decoded there
-        self._fill: Compiled | None = None
-        self._advance: Compiled | None = None
         #: Seconds spent on compiling (or on reading compiled programs from the cache).
         self.compile_seconds = 0.0
         #: Seconds spent on the device's work, the wait for it included.
         self.model_seconds = 0.0
+        #: As openai/whisper: half of the context is for the text.
+        self._half = self.dims.n_text_ctx // 2
+        self._groups: dict[tuple[Search, Shape], Group] = {}
+        self._n_jobs = 0
         with self._device_failures():
-            self._graph, self._params = nnx.split(load_whisper(self.dims, checkpoint.weights, self.dtype))
-            self._slots = self._empty_slots()
+            models = self._load()
+            graph, params = nnx.split(models)
+        self._setup = Setup(
+            graph=graph,
+            params=params,
+            dims=self.dims,
+            draft_dims=assistant.dims if assistant else None,
+            special=self.vocabulary.special,
+            dtype=activations(self.dtype),
+            int8=self.dtype == "int8",
+            heads=checkpoint.alignment_heads,
+            encoder_batch=min(encoder_batch, self.n_slots),
+            compiled=self._count_compiling,
+        )
 
-    def _empty_slots(self) -> Slots:
-        return empty_slots(self.dims, self._rules, n_slots=self.n_slots, longest=self._longest, dtype=self.dtype)
+    def _load(self) -> tuple[Whisper, Whisper | None]:
+        whisper = self._load_one(self.checkpoint)
+        if self.assistant is None:
+            return whisper, None
+        if self.assistant.dims.n_vocab != self.dims.n_vocab:
+            raise CheckpointError(
+                f"{self.assistant.name}: its vocabulary of {self.assistant.dims.n_vocab} tokens is not that of "
+                f"{self.checkpoint.name} ({self.dims.n_vocab}); name an assistant that was made for this model"
+            )
+        draft = self._load_one(self.assistant)
+        if _same(whisper.encoder, draft.encoder):
+            draft.encoder = whisper.encoder  # Distil-Whisper keeps its teacher's: the audio is encoded once for both
+        return whisper, draft
+
+    def _load_one(self, checkpoint: Checkpoint) -> Whisper:
+        whisper = load_whisper(checkpoint.dims, checkpoint.weights, activations(self.dtype))
+        return quantize_kernels(whisper) if self.dtype == "int8" else whisper
+
+    def _count_compiling(self, seconds: float) -> None:
+        self.compile_seconds += seconds
 
     @contextmanager
     def _device_failures(self) -> Iterator[None]:
         """Name what goes wrong on the device."""
+        started, compiled = time.perf_counter(), self.compile_seconds
         try:
             yield
         except BaseException as error:
             # The state was given away to the program that failed or was interrupted: what it held is lost.
-            self._waiting.clear()
-            self._slots = None
+            self.drop()
             if not isinstance(error, jax.errors.JaxRuntimeError):
                 raise
             reason = str(error).partition("\n")[0]
@@ -123,35 +150,23 @@ class Engine:
                 name = self.checkpoint.name
                 raise DeviceFull(f"{name}: the device failed ({reason}); use a smaller --batch-size") from error
             raise EngineError(f"{self.checkpoint.name}: the device failed ({reason})") from error
+        finally:
+            self.model_seconds += time.perf_counter() - started - (self.compile_seconds - compiled)
 
-    def warm(self) -> None:
-        """Compile both programs, or read them from the cache. Called by the first `submit` if nobody did before."""
-        if self._fill is not None:
-            return
-        started = time.perf_counter()
-
-        def run_fill(params: Any, slots: Slots, arrivals: Arrivals) -> Slots:
-            return fill(nnx.merge(self._graph, params), self.dims.n_mels, slots, arrivals)
-
-        def run_advance(params: Any, slots: Slots) -> Slots:
-            return advance(nnx.merge(self._graph, params), self._rules, slots, BLOCK_STEPS)
-
+    def warm(self, decoding: Decoding | None = None) -> None:
+        """Compile what chunks of this kind need, or read it from the cache; else done when the first one comes."""
         with self._device_failures():
-            slots = self._slots or self._empty_slots()
-            fill_ = jax.jit(run_fill, donate_argnums=1).lower(self._params, slots, self._arrivals([], []))
-            advance_ = jax.jit(run_advance, donate_argnums=1).lower(self._params, slots)
-            self._fill, self._advance = fill_.compile(), advance_.compile()
-        self.compile_seconds += time.perf_counter() - started
+            self._group(decoding or Decoding(), 0).warm()
 
     @property
     def free(self) -> int:
-        """Slots that wait for a chunk."""
-        return self.n_slots - len(self._waiting)
+        """Chunks that may be submitted."""
+        return self.n_slots - self._n_jobs
 
     @property
     def busy(self) -> bool:
         """Whether any slot is decoding."""
-        return bool(self._waiting)
+        return self._n_jobs > 0
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Encode chunks into free slots.
@@ -165,21 +180,13 @@ class Engine:
             return
         if len(requests) > self.free:
             raise EngineError(f"{len(requests)} chunks for {self.free} free slots")
-        self.warm()
-        assert self._fill is not None
-        started = time.perf_counter()
-        free = (slot for slot in range(self.n_slots) if slot not in self._waiting)
-        placed = list(zip(free, requests, strict=False))
-        groups = [placed[first : first + self.encoder_batch] for first in range(0, len(placed), self.encoder_batch)]
         # All of them before the first is encoded: a chunk that is refused leaves nothing half done.
-        arrivals = [self._arrivals([slot for slot, _ in group], [request for _, request in group]) for group in groups]
+        jobs = [self._job(request) for request in requests]
         with self._device_failures():
-            slots = self._slots or self._empty_slots()
-            for arrival in arrivals:
-                slots = self._fill(self._params, slots, arrival)
-            self._slots = slots
-            self._waiting.update(placed)
-        self.model_seconds += time.perf_counter() - started
+            for job in jobs:
+                self._group(job.decoding, 0).waiting.append(job)
+                self._n_jobs += 1
+            self._fill()
 
     def step(self) -> list[Heard]:
         """Decode a block of tokens in every slot; returns the chunks that have finished and frees their slots.
@@ -187,83 +194,236 @@ class Engine:
         Raises:
             EngineError: the device failed; all slots are empty.
         """
-        if not self._waiting:
-            return []
-        assert self._advance is not None
-        started = time.perf_counter()
+        heard: list[Heard] = []
+        if not self._n_jobs:
+            return heard
         with self._device_failures():
-            self._slots = self._advance(self._params, self._slots)
-            active = np.asarray(self._slots.active)
-            finished = [slot for slot in self._waiting if not active[slot]]
-            heard = self._harvest(finished) if finished else []
-        self.model_seconds += time.perf_counter() - started
+            busy = [group for group in self._groups.values() if group.jobs]
+            for group in busy:  # all of them, before the first is waited for
+                group.advance()
+            for group in busy:
+                if slots := group.finished():
+                    heard += self._harvest(group, slots)
+            self._fill()
+        self._n_jobs -= len(heard)
         return heard
 
     def drop(self) -> None:
         """Forget what is in the slots: the chunks were not decoded."""
-        if self._waiting:
-            self._waiting.clear()
-            self._slots = None  # made anew when they are needed; these would go on decoding what nobody waits for
+        for group in self._groups.values():
+            group.forget()
+        self._n_jobs = 0
 
     def run(self, requests: Iterable[Request]) -> Iterator[Heard]:
         """Decode all requests, slots refilled as they fall free; yields in the order of finishing."""
         source = iter(requests)
         while True:
             self.submit(list(islice(source, self.free)))
-            if not self._waiting:
+            if not self.busy:
                 return
             yield from self.step()
 
-    def _arrivals(self, slots: Sequence[int], requests: Sequence[Request]) -> Arrivals:
-        rows = self.encoder_batch
-        pcm = np.zeros((rows, self.dims.window), np.int16)
-        slot = np.full(rows, self.n_slots, np.int32)  # beyond the last: dropped
-        tokens = np.zeros((rows, self._longest), np.int32)
-        prompt_length, limit = np.ones(rows, np.int32), np.ones(rows, np.int32)
-        for row, (where, request) in enumerate(zip(slots, requests, strict=True)):
-            if len(request.pcm) > self.dims.window:
-                raise UsageError(f"a chunk of {len(request.pcm)} samples is longer than the window {self.dims.window}")
-            pcm[row, : len(request.pcm)] = request.pcm
-            slot[row] = where
-            if request.language is None:  # one step is enough to see which language follows
-                prompt: tuple[int, ...] = (self._rules.special.start_of_transcript,)
-                limit[row] = 1
-            else:
-                prompt = self.vocabulary.prompt(request.language, request.task)
-                limit[row] = len(prompt) + self.longest_text
-            tokens[row, : len(prompt)] = prompt
-            prompt_length[row] = len(prompt)
-        return Arrivals(
-            pcm=jnp.asarray(pcm),
-            slot=jnp.asarray(slot),
-            tokens=jnp.asarray(tokens),
-            prompt_length=jnp.asarray(prompt_length),
-            limit=jnp.asarray(limit),
-        )
+    # Where a job belongs
 
-    def _harvest(self, finished: Sequence[int]) -> list[Heard]:
-        slots = self._slots
-        assert slots is not None
-        tokens, position, sums, no_speech, languages = jax.device_get(
-            (slots.tokens, slots.position, slots.sum_logprob, slots.no_speech, slots.languages)
-        )
-        codes = tuple(self._rules.special.languages)
+    def _job(self, request: Request) -> Job:
+        if len(request.pcm) > self.dims.window:
+            raise UsageError(
+                f"a chunk of {len(request.pcm)} samples is longer than the window {self.dims.window}"
+            )  # fmt: skip
+        languages = self.vocabulary.special.languages
+        job = Job(request, request.decoding.language if request.decoding else None)
+        if job.language is None and languages:
+            job.asking = True
+            unknown = [code for code in job.decoding.languages if code not in languages]
+            if unknown:
+                self.vocabulary.prompt(unknown[0], job.decoding.task)  # says which there are
+        else:
+            job.language = job.language or "en"
+            self._prompt(job)
+        return job
+
+    def _prompt(self, job: Job) -> Prompt:
+        if job.asking:
+            return question(self.vocabulary.special)
+        assert job.language is not None
+        return prompt_of(self.vocabulary, job.decoding, job.language, self._half)
+
+    def _group(self, decoding: Decoding, attempt: int) -> Group:
+        """The group that decodes so, made when it is first needed."""
+        needed = longest_prompt(decoding, self._half)
+        room = next((room for room in ROOMS if room >= needed), self.dims.n_text_ctx)
+        room = min(room, self.dims.n_text_ctx)
+        # The last token is never fed: it may stand one beyond the context.
+        length = min(room + self._half, self.dims.n_text_ctx + 1)
+        search, width, capacity, drafted = Search.GREEDY, 1, 0, 0
+        if decoding.temperature[attempt] > 0:
+            search, width = Search.SAMPLE, decoding.best_of
+        elif decoding.beam_size > 1:
+            search, width = Search.BEAM, decoding.beam_size
+            capacity = round(decoding.beam_size * decoding.patience)
+        elif self.assistant:
+            drafted = DRAFTED
+        n_slots = max(1, self.n_slots // width)
+        shape = Shape(n_slots=n_slots, width=width, capacity=capacity, room=room, length=length, drafted=drafted)
+        if (search, shape) not in self._groups:
+            self._groups[search, shape] = Group(self._setup, search, shape)
+        return self._groups[search, shape]
+
+    def _fill(self) -> None:
+        for group in self._groups.values():
+            if group.waiting:
+                slots = group.free[: len(group.waiting)]
+                jobs = [group.waiting.popleft() for _ in slots]
+                group.fill([(slot, job, self._prompt(job)) for slot, job in zip(slots, jobs, strict=True)])
+
+    # What becomes of a finished slot
+
+    def _harvest(self, group: Group, slots: Sequence[int]) -> list[Heard]:
+        again: list[tuple[int, Job]] = []
+        done: list[tuple[int, Job, Hypothesis, float, float]] = []
         heard = []
-        for slot in finished:
-            request = self._waiting.pop(slot)
-            sampled: list[int] = []
-            if request.language is not None:
-                begin = len(self.vocabulary.prompt(request.language, request.task))
-                sampled = tokens[slot, begin : position[slot] + 1].tolist()
-                if sampled[-1] == self._rules.special.end_of_text:
-                    sampled.pop()
-            heard.append(
-                Heard(
-                    key=request.key,
-                    tokens=tuple(sampled),
-                    avg_logprob=float(sums[slot]) / (len(sampled) + 1),
-                    no_speech_prob=float(no_speech[slot]),
-                    languages=dict(zip(codes, map(float, languages[slot]), strict=True)),
-                )
-            )
+        for slot, (texts, no_speech, languages) in group.outcomes(slots).items():
+            job = group.jobs[slot]
+            if job.asking:
+                codes = self.vocabulary.special.languages
+                job.languages = dict(zip(codes, map(float, languages), strict=True))
+                if job.request.decoding is None:
+                    heard.append(_answer(job, no_speech))
+                    continue
+                job.asking = False
+                allowed = job.decoding.languages or codes
+                job.language = max(allowed, key=job.languages.__getitem__)
+                again.append((slot, job))
+                continue
+            text = best(texts, job.decoding.length_penalty)
+            ratio = compression_ratio(self.vocabulary.text(text.tokens).strip())
+            if job.decoding.loop_guard:
+                begin = self.vocabulary.special.timestamp_begin
+                kept = without_loop(text.tokens, begin)
+                if len(kept) < len(text.tokens):
+                    text = Hypothesis(text.tokens, text.sum_logprob, Stop.LOOP)
+            problem = objection(text, ratio, no_speech, job.decoding)
+            if problem and job.attempt + 1 < len(job.decoding.temperature):
+                job.rejected.append(f"at temperature {job.temperature:g}: {problem}")
+                job.attempt += 1
+                again.append((slot, job))
+                continue
+            done.append((slot, job, text, ratio, no_speech))
+        times = self._times(group, done)
+        heard += [_heard(*one, self.vocabulary, times.get(one[0])) for one in done]
+        # Audio that goes on is copied before its slot is freed.
+        self._again(group, again)
+        stay = {slot for slot, job in again if group.jobs.get(slot) is job and self._group_of(job) is group}
+        for slot in slots:
+            if slot not in stay:
+                del group.jobs[slot]
         return heard
+
+    def _group_of(self, job: Job) -> Group:
+        return self._group(job.decoding, job.attempt)
+
+    def _again(self, group: Group, again: Sequence[tuple[int, Job]]) -> None:
+        """Jobs that go on, where they are or in another group; what finds no slot there is encoded again later."""
+        targets: dict[int, list[tuple[int, int, Job]]] = {}
+        for slot, job in again:
+            target = self._group_of(job)
+            taken = targets.setdefault(id(target), [])
+            if target is group:
+                taken.append((slot, slot, job))
+            elif len(target.free) > len(taken):
+                taken.append((slot, target.free[len(taken)], job))
+            else:
+                target.waiting.append(job)
+        for target in list(self._groups.values()):
+            if taken := targets.get(id(target), []):
+                placed = [(to, job, self._prompt(job)) for _, to, job in taken]
+                target.refill(placed, group, [slot for slot, _, _ in taken])
+
+    def _times(
+        self, group: Group, done: Sequence[tuple[int, Job, Hypothesis, float, float]]
+    ) -> dict[int, TokenTimes]:
+        """When each text token was said, of those who asked for it."""
+        special = self.vocabulary.special
+        timed = []
+        for slot, job, text, _, _ in done:
+            if not job.decoding.word_timestamps:
+                continue
+            tokens = _kept(text, special.timestamp_begin)
+            if job.decoding.seek:
+                tokens = up_to_seek(tokens, special.timestamp_begin)
+            words = tuple(token for token in tokens if token < special.end_of_text)
+            if words:
+                start = self.vocabulary.prompt(job.language or "en", job.decoding.task)
+                n_frames = min(-(-len(job.request.pcm) // TIMESTAMP_STEP), self.dims.n_audio_ctx)
+                timed.append((slot, words, start, n_frames))
+        if not timed:
+            return {}
+        slots, words, starts, frames = (list(column) for column in zip(*timed, strict=True))
+        located = group.locate(slots, words, starts, frames)
+        return {
+            slot: TokenTimes(
+                tokens=text,
+                starts=tuple((np.asarray(begins, int) * TIMESTAMP_STEP).tolist()),
+                probabilities=tuple(np.asarray(probabilities, float).tolist()),
+            )
+            for slot, text, (begins, probabilities) in zip(slots, words, located, strict=True)
+        }
+
+
+def activations(dtype: str) -> jnp.dtype:
+    """What activations and caches are computed in."""
+    if dtype == "int8":
+        return jnp.dtype(resolve_dtype("auto"))
+    return jnp.dtype(dtype)
+
+
+def _same(ours: nnx.Module, theirs: nnx.Module) -> bool:
+    """Whether two modules have the same parameters."""
+    a, b = (jax.tree.leaves(nnx.state(module)) for module in (ours, theirs))
+    return len(a) == len(b) and all(
+        x.shape == y.shape and bool((x == y).all()) for x, y in zip(a, b, strict=True)
+    )  # fmt: skip
+
+
+def _kept(text: Hypothesis, timestamp_begin: int) -> tuple[int, ...]:
+    return without_loop(text.tokens, timestamp_begin) if text.stop is Stop.LOOP else text.tokens
+
+
+def _heard(
+    _: int,
+    job: Job,
+    text: Hypothesis,
+    ratio: float,
+    no_speech: float,
+    vocabulary: Vocabulary,
+    times: TokenTimes | None,
+) -> Heard:
+    return Heard(
+        key=job.request.key,
+        tokens=_kept(text, vocabulary.special.timestamp_begin),
+        avg_logprob=text.avg_logprob,
+        no_speech_prob=no_speech,
+        compression_ratio=ratio,
+        temperature=job.temperature,
+        language=job.language,
+        languages=job.languages,
+        stop=text.stop,
+        rejected=tuple(job.rejected),
+        times=times,
+    )
+
+
+def _answer(job: Job, no_speech: float) -> Heard:
+    return Heard(
+        key=job.request.key,
+        tokens=(),
+        avg_logprob=0.0,
+        no_speech_prob=no_speech,
+        compression_ratio=0.0,
+        temperature=0.0,
+        language=None,
+        languages=job.languages,
+        stop=Stop.LIMIT,
+        rejected=(),
+        times=None,
+    )

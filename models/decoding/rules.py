@@ -1,16 +1,16 @@
-"""Which tokens may come next: Whisper's timestamp rules and suppress lists, for every row of a batch at once.
+"""Which tokens may come next: Whisper's timestamp rules and suppress lists, for every slot at once.
 
 The rules are those of openai/whisper `decoding.py` (`SuppressBlank`, `SuppressTokens`, `ApplyTimestampRules`), written
-without branches: each row carries the little of its history that they look at.
+without branches: each hypothesis carries the little of its history that they look at, each slot what its chunk asks.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from models.tokens import SpecialTokens
@@ -18,9 +18,26 @@ from models.tokens import SpecialTokens
 _NEVER = -jnp.inf
 
 
+@functools.partial(jax.tree_util.register_dataclass)
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a chunk asks of the rules, the leading axis is the slot.
+
+    suppressed: bool [slot, n_vocab], tokens that are never sampled.
+    suppressed_first: bool [slot, n_vocab], tokens that are not sampled first.
+    timestamps: bool [slot], whether the text has timestamps; without, no rule speaks of them.
+    latest_start: int32 [slot], the latest token that the first timestamp may be.
+    """
+
+    suppressed: Array
+    suppressed_first: Array
+    timestamps: Array
+    latest_start: Array
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What the rules look at, each [batch].
+    """What the rules look at, each [slot, hypothesis].
 
     sampled: int32, tokens sampled so far.
     last, before_last: int32, the last two tokens; what stands before the first sampled token is not looked at.
@@ -33,50 +50,41 @@ class History:
     last_timestamp: Array
 
 
-@dataclass(frozen=True)
-class Rules:
-    """The rules of one checkpoint. Static: a new value costs a compilation."""
+def log_probabilities(special: SpecialTokens, limits: Limits, logits: Array, history: History) -> Array:
+    """Log-probabilities of the next token, -inf where a rule forbids it.
 
-    special: SpecialTokens
-    n_vocab: int
+    Args:
+        special: ids of the checkpoint. Static: new ones cost a compilation.
+        limits: of each slot.
+        logits: float32 [slot, hypothesis, n_vocab].
+        history: of each hypothesis.
 
-    def _table(self, ids: tuple[int, ...]) -> np.ndarray:
-        table = np.zeros(self.n_vocab, bool)
-        table[list(ids)] = True
-        return table
+    Returns:
+        float32 [slot, hypothesis, n_vocab].
+    """
+    begin = special.timestamp_begin
+    ids = jnp.arange(logits.shape[-1])[None, None]
+    first = (history.sampled == 0)[..., None]
+    last_is_time = ((history.sampled >= 1) & (history.last >= begin))[..., None]
+    before_is_time = ((history.sampled < 2) | (history.before_last >= begin))[..., None]
+    is_time = ids >= begin
 
-    def log_probabilities(self, logits: Array, history: History) -> Array:
-        """Log-probabilities of the next token, -inf where a rule forbids it.
+    forbidden = limits.suppressed[:, None] | (first & limits.suppressed_first[:, None])
+    # Timestamps come in pairs, except directly before the end.
+    untimely = last_is_time & before_is_time & is_time
+    untimely |= last_is_time & ~before_is_time & (ids < special.end_of_text)
+    # They never decrease; a segment is not empty, so only the second of a pair may repeat the first.
+    lowest = history.last_timestamp[..., None] + jnp.where(last_is_time & ~before_is_time, 0, 1)
+    untimely |= (history.last_timestamp >= 0)[..., None] & is_time & (ids < lowest)
+    # The first token is a timestamp, and not a late one.
+    untimely |= first & (~is_time | (ids > limits.latest_start[:, None, None]))
+    untimely |= ids == special.no_timestamps
+    timed = limits.timestamps[:, None, None]
+    forbidden |= timed & untimely
 
-        Args:
-            logits: float32 [batch, n_vocab].
-            history: of each row.
-
-        Returns:
-            float32 [batch, n_vocab].
-        """
-        special = self.special
-        begin = special.timestamp_begin
-        ids = jnp.arange(self.n_vocab)[None]
-        first = (history.sampled == 0)[:, None]
-        last_is_time = ((history.sampled >= 1) & (history.last >= begin))[:, None]
-        before_is_time = ((history.sampled < 2) | (history.before_last >= begin))[:, None]
-        is_time = ids >= begin
-
-        forbidden = jnp.asarray(self._table((*special.suppressed, special.no_timestamps)))[None]
-        forbidden = forbidden | (first & self._table(special.suppressed_at_begin)[None])
-        # Timestamps come in pairs, except directly before the end.
-        forbidden |= last_is_time & before_is_time & is_time
-        forbidden |= last_is_time & ~before_is_time & (ids < special.end_of_text)
-        # They never decrease; a segment is not empty, so only the second of a pair may repeat the first.
-        lowest = history.last_timestamp[:, None] + jnp.where(last_is_time & ~before_is_time, 0, 1)
-        forbidden |= (history.last_timestamp >= 0)[:, None] & is_time & (ids < lowest)
-        # The first token is a timestamp, and not a late one.
-        forbidden |= first & (~is_time | (ids > begin + special.max_initial_timestamp))
-
-        logp = jax.nn.log_softmax(jnp.where(forbidden, _NEVER, logits), axis=-1)
-        # Where all timestamps together are likelier than any text token, it must be a timestamp.
-        time_mass = jax.nn.logsumexp(jnp.where(is_time, logp, _NEVER), axis=-1, keepdims=True)
-        best_text = jnp.max(jnp.where(is_time, _NEVER, logp), axis=-1, keepdims=True)
-        forced = (time_mass > best_text) & ~is_time
-        return jax.nn.log_softmax(jnp.where(forced | forbidden, _NEVER, logits), axis=-1)
+    logp = jax.nn.log_softmax(jnp.where(forbidden, _NEVER, logits), axis=-1)
+    # Where all timestamps together are likelier than any text token, it must be a timestamp.
+    time_mass = jax.nn.logsumexp(jnp.where(is_time, logp, _NEVER), axis=-1, keepdims=True)
+    best_text = jnp.max(jnp.where(is_time, _NEVER, logp), axis=-1, keepdims=True)
+    forced = timed & (time_mass > best_text) & ~is_time
+    return jax.nn.log_softmax(jnp.where(forced | forbidden, _NEVER, logits), axis=-1)

@@ -47,6 +47,19 @@ def split_segments(tokens: Sequence[int], timestamp_begin: int, length: int) -> 
         yield TimedTokens(Span(start, length), tuple(text))
 
 
+def up_to_seek(tokens: Sequence[int], timestamp_begin: int) -> tuple[int, ...]:
+    """The tokens that a sequential transcription keeps: up to the last of a pair of timestamps, if there is one.
+
+    What follows is heard again, in a window that begins there. A single timestamp at the end says that nothing was said
+    after it: then everything is kept.
+    """
+    is_time = [token >= timestamp_begin for token in tokens]
+    if is_time[-2:] == [False, True]:
+        return tuple(tokens)
+    pairs = [at for at in range(1, len(tokens)) if is_time[at - 1] and is_time[at]]
+    return tuple(tokens[: pairs[-1]]) if pairs else tuple(tokens)
+
+
 def compression_ratio(text: str) -> float:
     """Bytes of the text over its zlib-compressed bytes: repetition compresses well. 0 for an empty text."""
     raw = text.encode()

@@ -1,0 +1,312 @@
+"""A group of slots that are decoded alike: one shape, one way of choosing tokens, three compiled programs.
+
+The engine has one group for each way of decoding that its chunks ask for: greedy slots, slots of five beams, slots of
+five samples. A chunk that needs another way moves to another group, with the keys and values of its audio.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.stages import Compiled
+
+from models.alignment.locate import locate
+from models.decoding.fallback import Hypothesis
+from models.decoding.requests import Decoding, Prompt, Request, Stop, latest_start
+from models.decoding.rules import Limits
+from models.decoding.slots import Arrivals, Shape, Slots, empty_slots, fill, refill
+from models.decoding.speculation import advance_drafted
+from models.decoding.steps import Search, advance
+from models.tokens import SpecialTokens
+from models.whisper.dims import ModelDimensions
+from models.whisper.modules import Whisper
+
+#: Steps of the decoder per dispatch. More saves round trips to the host; fewer frees a finished slot sooner.
+BLOCK_STEPS = 16
+
+
+@dataclass(slots=True)
+class Job:
+    """A request on its way through the engine."""
+
+    request: Request
+    #: In which it is decoded, once that is known.
+    language: str | None
+    #: Index of the temperature.
+    attempt: int = 0
+    #: The language is being asked for.
+    asking: bool = False
+    languages: dict[str, float] = field(default_factory=dict)
+    rejected: list[str] = field(default_factory=list)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How; the defaults where only the language is asked for."""
+        return self.request.decoding or Decoding()
+
+    @property
+    def temperature(self) -> float:
+        """The one that is being tried."""
+        return self.decoding.temperature[self.attempt]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all groups of an engine share."""
+
+    #: The model and its assistant, split by flax.
+    graph: Any
+    params: Any
+    dims: ModelDimensions
+    draft_dims: ModelDimensions | None
+    special: SpecialTokens
+    #: Of activations and caches.
+    dtype: Any
+    int8: bool
+    #: (layer, head) of the cross-attention that follow the words.
+    heads: tuple[tuple[int, int], ...]
+    #: Chunks per call of the encoder.
+    encoder_batch: int
+    #: Told of seconds spent on compiling.
+    compiled: Callable[[float], None]
+
+
+class Group:
+    """Slots of one shape on the device, and what is in them."""
+
+    def __init__(self, setup: Setup, search: Search, shape: Shape) -> None:
+        self._setup = setup
+        self.search = search
+        self.shape = shape
+        self.rows = min(setup.encoder_batch, shape.n_slots)
+        #: Slot -> what is decoded there.
+        self.jobs: dict[int, Job] = {}
+        #: What waits for a slot.
+        self.waiting: deque[Job] = deque()
+        self._state: Slots | None = None
+        self._programs: dict[str, Compiled] = {}
+
+    @property
+    def free(self) -> list[int]:
+        """Slots without a job."""
+        return [slot for slot in range(self.shape.n_slots) if slot not in self.jobs]
+
+    def forget(self) -> None:
+        """All jobs are gone, and the state with them: it would go on decoding what nobody waits for."""
+        self.jobs.clear()
+        self.waiting.clear()
+        self._state = None
+
+    def warm(self) -> None:
+        """Compile what every chunk needs."""
+        arrivals = self._arrivals([])
+        self._program("fill", self._fill, self.state, arrivals, self._pcm([]))
+        self._program("advance", self._advance, self.state)
+
+    @property
+    def state(self) -> Slots:
+        """What the device holds."""
+        if self._state is None:
+            setup = self._setup
+            self._state = empty_slots(
+                setup.dims,
+                setup.special,
+                self.shape,
+                dtype=setup.dtype,
+                int8=setup.int8,
+                draft=setup.draft_dims if self.shape.drafted else None,
+            )
+        return self._state
+
+    # What goes in
+
+    def fill(self, placed: Sequence[tuple[int, Job, Prompt]]) -> None:
+        """Encode chunks into free slots."""
+        for first in range(0, len(placed), self.rows):
+            some = placed[first : first + self.rows]
+            arrivals, pcm = self._arrivals(some), self._pcm([job.request for _, job, _ in some])
+            program = self._program("fill", self._fill, self.state, arrivals, pcm)
+            self._state = program(self._setup.params, self.state, arrivals, pcm)
+            self.jobs.update((slot, job) for slot, job, _ in some)
+
+    def refill(self, placed: Sequence[tuple[int, Job, Prompt]], source: Group, slots: Sequence[int]) -> None:
+        """Begin jobs anew whose audio is in the slots of a group, this or another."""
+        for first in range(0, len(placed), self.rows):
+            some = placed[first : first + self.rows]
+            arrivals = self._arrivals(some)
+            rows = np.zeros(self.rows, np.int32)
+            rows[: len(some)] = slots[first : first + self.rows]
+            audio = None if source is self else (source.state.cross, source.state.draft_cross)
+            name = f"refill from {id(source)}"
+            program = self._program(name, self._refill, self.state, arrivals, audio, rows)
+            self._state = program(self._setup.params, self.state, arrivals, audio, rows)
+            self.jobs.update((slot, job) for slot, job, _ in some)
+
+    def advance(self) -> None:
+        """Decode a block of tokens in every slot; returns before the device is done."""
+        program = self._program("advance", self._advance, self.state)
+        self._state = program(self._setup.params, self.state)
+
+    # What comes out
+
+    def finished(self) -> list[int]:
+        """Slots whose text has ended."""
+        active = np.asarray(self.state.active)
+        return [slot for slot in self.jobs if not active[slot]]
+
+    def outcomes(self, slots: Sequence[int]) -> dict[int, tuple[list[Hypothesis], float, np.ndarray]]:
+        """Of each slot: its hypotheses, the probability of <|nospeech|>, and those of the languages."""
+        state = self.state
+        host = jax.device_get(
+            (state.tokens, state.n_sampled, state.sum_logprob, state.prompt_length, state.position,
+             state.ends, state.no_speech, state.languages)
+        )  # fmt: skip
+        tokens, n_sampled, sums, prompt_length, position, ends, no_speech, languages = host
+        found = {}
+        for slot in slots:
+            begin = int(prompt_length[slot])
+            texts = [
+                Hypothesis(
+                    tuple(ends.tokens[slot, i, begin : ends.n_tokens[slot, i]].tolist()),
+                    float(ends.sum_logprob[slot, i]),
+                    Stop.END,
+                )
+                for i in range(int(ends.count[slot]))
+            ]
+            if len(texts) < self.shape.width:  # beams that never ended, the likeliest first; or there are no beams
+                order = np.argsort(-sums[slot], kind="stable") if self.search is Search.BEAM else range(len(sums[slot]))
+                for row in order:
+                    if len(texts) == self.shape.width:
+                        break
+                    end = begin + int(n_sampled[slot, row])
+                    has_end = end <= position[slot] and tokens[slot, row, end] == self._setup.special.end_of_text
+                    stop = Stop.END if has_end else Stop.LIMIT
+                    text = tuple(tokens[slot, row, begin:end].tolist())
+                    texts.append(Hypothesis(text, float(sums[slot, row]), stop))
+            found[slot] = (texts, float(no_speech[slot]), languages[slot])
+        return found
+
+    def locate(self, slots: Sequence[int], texts: Sequence[tuple[int, ...]], starts: Sequence[tuple[int, ...]],
+               n_frames: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+        """For each text in a slot: the audio frame at which each token begins, one more for the end, and probabilities.
+
+        Args:
+            slots: where the audio is.
+            texts: text tokens without timestamps.
+            starts: the steering tokens before each.
+            n_frames: of the encoder that the chunk's sound fills.
+        """
+        found = []
+        longest = len(starts[0]) + self._setup.dims.n_text_ctx // 2 + 2
+        for first in range(0, len(slots), self.rows):
+            some = range(first, min(first + self.rows, len(slots)))
+            rows, frames = np.zeros(self.rows, np.int32), np.ones(self.rows, np.int32)
+            tokens, lengths = np.zeros((self.rows, longest), np.int32), np.zeros(self.rows, np.int32)
+            for row, at in enumerate(some):
+                text = (*starts[at], self._setup.special.no_timestamps, *texts[at])[: longest - 1]
+                tokens[row, : len(text) + 1] = (*text, self._setup.special.end_of_text)
+                rows[row], frames[row] = slots[at], n_frames[at]
+                lengths[row] = len(text) - len(starts[at]) - 1
+            run = partial(self._locate, n_start=len(starts[0]))
+            program = self._program("locate", run, self.state.cross, rows, tokens, lengths, frames, donate=())
+            begins, probabilities = jax.device_get(
+                program(self._setup.params, self.state.cross, rows, tokens, lengths, frames)
+            )
+            found += [
+                (begins[row, : lengths[row] + 1], probabilities[row, : lengths[row]]) for row in range(len(some))
+            ]
+        return found
+
+    # Programs
+
+    def _program(self, name: str, function: Callable[..., Any], *arguments: Any, donate: Any = 1) -> Compiled:
+        if name not in self._programs:
+            started = time.perf_counter()
+            lowered = jax.jit(function, donate_argnums=donate).lower(self._setup.params, *arguments)
+            self._programs[name] = lowered.compile()
+            self._setup.compiled(time.perf_counter() - started)
+        return self._programs[name]
+
+    def _models(self, params: Any) -> tuple[Whisper, Whisper | None]:
+        whisper, draft = nnx.merge(self._setup.graph, params)
+        return whisper, draft if self.shape.drafted else None
+
+    def _fill(self, params: Any, slots: Slots, arrivals: Arrivals, pcm: jax.Array) -> Slots:
+        return fill(*self._models(params), self._setup.special, slots, arrivals, pcm)
+
+    def _refill(self, params: Any, slots: Slots, arrivals: Arrivals, source: Any, rows: jax.Array) -> Slots:
+        return refill(*self._models(params), self._setup.special, slots, arrivals, source, rows)
+
+    def _advance(self, params: Any, slots: Slots) -> Slots:
+        whisper, draft = self._models(params)
+        if draft is None:
+            return advance(whisper, self._setup.special, self.search, slots, BLOCK_STEPS)
+        rounds = -(-BLOCK_STEPS // (self.shape.drafted + 1))
+        return advance_drafted(whisper, draft, self._setup.special, self.shape.drafted, slots, rounds)
+
+    def _locate(self, params: Any, cross: Any, rows: Any, tokens: Any, lengths: Any, frames: Any, *, n_start: int) -> Any:
+        whisper, _ = self._models(params)
+        taken = jax.tree.map(lambda x: x[rows], cross)
+        end = self._setup.special.end_of_text
+        heads = self._setup.heads
+        return locate(whisper.decoder, heads, taken, tokens, lengths, frames, n_start=n_start, end_of_text=end)
+
+    # Arguments of the programs, always of the same shape
+
+    def _pcm(self, requests: Sequence[Request]) -> np.ndarray:
+        pcm = np.zeros((self.rows, self._setup.dims.window), np.int16)
+        for row, request in enumerate(requests):
+            pcm[row, : len(request.pcm)] = request.pcm
+        return pcm
+
+    def _arrivals(self, placed: Sequence[tuple[int, Job, Prompt]]) -> Arrivals:
+        rows, special, n_vocab = self.rows, self._setup.special, self._setup.dims.n_vocab
+        arrivals = Arrivals(
+            slot=np.full(rows, self.shape.n_slots, np.int32),  # beyond the last: dropped
+            tokens=np.zeros((rows, self.shape.room), np.int32),
+            start=np.zeros(rows, np.int32),
+            prompt_length=np.ones(rows, np.int32),
+            limit=np.zeros(rows, np.int32),
+            loop_guard=np.zeros(rows, np.bool_),
+            temperature=np.zeros(rows, np.float32),
+            key=np.zeros((rows, 2), np.uint32),
+            limits=Limits(
+                suppressed=np.zeros((rows, n_vocab), np.bool_),
+                suppressed_first=np.zeros((rows, n_vocab), np.bool_),
+                timestamps=np.ones(rows, np.bool_),
+                latest_start=np.zeros(rows, np.int32),
+            ),
+        )
+        for row, (slot, job, prompt) in enumerate(placed):
+            decoding = job.decoding
+            n_prompt = len(prompt.tokens)
+            arrivals.slot[row] = slot
+            arrivals.tokens[row, :n_prompt] = prompt.tokens
+            arrivals.start[row] = prompt.start
+            arrivals.prompt_length[row] = n_prompt
+            arrivals.limit[row] = n_prompt if job.asking else n_prompt + self.longest_text(decoding)
+            arrivals.limit[row] = min(arrivals.limit[row], self.shape.length)
+            arrivals.loop_guard[row] = decoding.loop_guard
+            arrivals.temperature[row] = job.temperature
+            arrivals.key[row] = decoding.seed & 0xFFFFFFFF, job.attempt
+            suppressed = special.suppressed if decoding.suppress_tokens is None else decoding.suppress_tokens
+            arrivals.limits.suppressed[row, [*suppressed, *special.steering]] = True
+            if decoding.suppress_blank:
+                arrivals.limits.suppressed_first[row, list(special.suppressed_at_begin)] = True
+            arrivals.limits.timestamps[row] = decoding.timestamps
+            arrivals.limits.latest_start[row] = latest_start(special, decoding)
+        return arrivals
+
+    def longest_text(self, decoding: Decoding) -> int:
+        """Tokens that a text may have."""
+        half = self._setup.dims.n_text_ctx // 2
+        return min(half, decoding.max_new_tokens or half)
