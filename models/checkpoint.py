@@ -71,6 +71,29 @@ class Checkpoint:
         return self._json("generation_config.json") if (self.folder / "generation_config.json").exists() else {}
 
     @cached_property
+    def alignment_heads(self) -> tuple[tuple[int, int], ...]:
+        """(layer, head) of the decoder's cross-attention that follow the words in time.
+
+        Those of `generation_config.json`, else all of the upper half of the layers (openai/whisper `model.py`).
+
+        Raises:
+            CheckpointError: the list is not one of pairs of numbers.
+        """
+        n_layer, n_head = self.dims.n_text_layer, self.dims.n_text_head
+        upper = tuple((layer, head) for layer in range(n_layer // 2, n_layer) for head in range(n_head))
+        given = self.generation.get("alignment_heads") or upper
+        try:
+            heads = tuple(sorted({(int(layer), int(head)) for layer, head in given}))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.name}: alignment_heads of generation_config.json is not a list of [layer, head]; "
+                "fetch the checkpoint again"
+            ) from error
+        # Distilled checkpoints may still carry the list of their teacher, who has more layers: it says nothing of them.
+        inside = all(0 <= layer < n_layer and 0 <= head < n_head for layer, head in heads)
+        return heads if inside else upper
+
+    @cached_property
     def weights(self) -> list[Path]:
         """The safetensors file, or all shards of the index.
 
