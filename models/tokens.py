@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from models.checkpoint import Checkpoint
+from models.symbols import non_speech_tokens
+from models.words import Piece, split_to_words
 from stenopool.domain import Task
 from stenopool.errors import CheckpointError, UsageError
 
@@ -26,6 +28,8 @@ class SpecialTokens:
 
     end_of_text: int
     start_of_transcript: int
+    #: Before the text that came before.
+    start_of_previous: int
     no_speech: int
     no_timestamps: int
     #: <|0.00|>; the others follow in steps of 20 ms.
@@ -34,8 +38,10 @@ class SpecialTokens:
     languages: dict[str, int]
     #: "transcribe" and "translate" -> id; empty for an English-only checkpoint.
     tasks: dict[str, int]
-    #: Never sampled.
+    #: Never sampled: the checkpoint's own list and `steering`.
     suppressed: tuple[int, ...]
+    #: Never sampled, whatever list is asked for.
+    steering: tuple[int, ...]
     #: Not sampled as the first token.
     suppressed_at_begin: tuple[int, ...]
     max_initial_timestamp: int
@@ -101,17 +107,20 @@ class Vocabulary:
             self._id("<|translate|>"),
         ]
         # Checkpoints fine-tuned before 2023 have no generation config, or one without these.
+        listed = generation.get("suppress_tokens")
         multilingual = generation.get("is_multilingual", bool(generation.get("lang_to_id")) or end != _GPT2_END)
         tasks = dict(generation.get("task_to_id") or {"transcribe": steering[4], "translate": steering[5]})
         special = SpecialTokens(
             end_of_text=end,
             start_of_transcript=steering[0],
+            start_of_previous=steering[1],
             no_speech=steering[3],
             no_timestamps=no_timestamps,
             timestamp_begin=no_timestamps + 1,
             languages=self._languages(generation) if multilingual else {},
             tasks=tasks if multilingual else {},
-            suppressed=tuple(sorted({*(generation.get("suppress_tokens") or ()), *steering})),
+            suppressed=tuple(sorted({*(self.non_speech_tokens if listed is None else listed), *steering})),
+            steering=tuple(steering),
             suppressed_at_begin=tuple(generation.get("begin_suppress_tokens") or (self._id("Ġ"), end)),
             max_initial_timestamp=generation.get("max_initial_timestamp_index") or MAX_INITIAL_TIMESTAMP,
         )
@@ -127,11 +136,14 @@ class Vocabulary:
         return special
 
     def _languages(self, generation: dict[str, Any]) -> dict[str, int]:
-        if known := generation.get("lang_to_id"):
-            return {token[2:-2]: index for token, index in known.items()}
-        # In every Whisper vocabulary they stand between these two.
-        first, last = self._id("<|startoftranscript|>"), self._id("<|translate|>")
-        return {token[2:-2]: index for token, index in self._ids.items() if first < index < last}
+        known = generation.get("lang_to_id")
+        if not known:
+            # In every Whisper vocabulary they stand between these two.
+            first, last = self._id("<|startoftranscript|>"), self._id("<|translate|>")
+            known = {token: index for token, index in self._ids.items() if first < index < last}
+        # In the order of their ids: a tokenizer lists its tokens in another order each time, and compiled programs,
+        # which hold these, must be found again in the cache.
+        return {token[2:-2]: index for token, index in sorted(known.items(), key=lambda item: item[1])}
 
     def language_code(self, language: str) -> str:
         """A language's code, given that or its English name ("German", "de"); unknown ones come back as they are."""
@@ -169,5 +181,17 @@ class Vocabulary:
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of ordinary tokens; special ids among them are left out."""
-        ordinary = [token for token in tokens if token < self.special.end_of_text]
-        return str(self._tokenizer.decode(ordinary, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return self.spell([token for token in tokens if token < self.special.end_of_text])
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """The text of any tokens, special ones written out: `<|en|>`, `<|1.08|>`."""
+        return str(self._tokenizer.backend_tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def split_to_words(self, tokens: Sequence[int], language: str) -> list[Piece]:
+        """The words of a text in that language, each with its tokens; special tokens are words of their own."""
+        return split_to_words(self.spell, tokens, language, end_of_text=self.special.end_of_text)
+
+    @cached_property
+    def non_speech_tokens(self) -> tuple[int, ...]:
+        """Ids of signs that are never spoken: what is suppressed where a checkpoint does not say."""
+        return non_speech_tokens(self.encode)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 from models.checkpoint import BUNDLED, Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
 from stenopool.errors import CheckpointError, UsageError
+from tests.checkpoints import write_unweighted
+from tests.references import tokenizer_files
 
 POCKET = BUNDLED["pocket"]
 
@@ -113,6 +116,97 @@ def test_a_text_cannot_steer(vocabulary: Vocabulary) -> None:
     assert max(ids) < vocabulary.special.end_of_text
 
 
+@pytest.fixture(scope="module", params=list(tokenizer_files.KINDS))
+def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Vocabulary]:
+    """The vocabulary of a published checkpoint, and the name of what was recorded with it."""
+    kind: str = request.param
+    return tokenizer_files.KINDS[kind][0], Vocabulary(write_unweighted(kind, tmp_path_factory.mktemp(kind)))
+
+
+def test_a_thousand_strings_have_openais_ids(published: tuple[str, Vocabulary]) -> None:
+    """In 40 scripts, with signs, odd spaces and what looks like a special token: the ids of openai-whisper."""
+    name, vocabulary = published
+    recorded = tokenizer_files.recorded(name)
+
+    assert len({one.string for one in recorded}) == 1000
+    assert [one.string for one in recorded if vocabulary.encode(one.string) != tuple(one.ids)] == []
+
+
+def test_a_thousand_strings_have_openais_text(published: tuple[str, Vocabulary]) -> None:
+    """All ids give the string again; without the first and the last, even half characters are openai-whisper's."""
+    name, vocabulary = published
+    recorded = tokenizer_files.recorded(name)
+
+    assert [one.string for one in recorded if vocabulary.text(one.ids) != one.string] == []
+    assert [one.string for one in recorded if vocabulary.text(one.ids[1:-1]) != one.cut] == []
+    assert len([one for one in recorded if "\ufffd" in one.cut]) > 100
+
+
+def test_published_special_ids(published: tuple[str, Vocabulary]) -> None:
+    """Without a generation config, the tokenizer says what openai-whisper has in its code."""
+    name, vocabulary = published
+    theirs = tokenizer_files.special_ids(name)
+    ours = vocabulary.special
+    extra = max(len(ours.languages) - 99, 0)  # of large-v3, whose hundredth language moves what stands behind it
+
+    assert (ours.end_of_text, ours.start_of_transcript) == (theirs["eot"], theirs["sot"])
+    assert ours.no_speech == theirs["no_speech"] + extra
+    assert ours.no_timestamps == theirs["no_timestamps"] + extra
+    assert ours.timestamp_begin == theirs["timestamp_begin"] + extra
+    if name == "english":
+        assert (ours.languages, ours.tasks) == ({}, {})
+    else:
+        assert ours.tasks == {task: theirs[task] + extra for task in ("transcribe", "translate")}
+        assert list(ours.languages) == tokenizer_files.languages()[: 99 + extra]
+        assert list(ours.languages.values()) == list(range(theirs["sot"] + 1, theirs["translate"] + extra))
+    steering = [theirs["sot"], *(theirs[key] + extra for key in ("translate", "transcribe", "sot_lm", "sot_prev"))]
+    steering.append(ours.no_speech)
+    assert ours.suppressed == (*tokenizer_files.non_speech_tokens(name), *steering)
+
+
+def test_published_timestamps_are_spelled(published: tuple[str, Vocabulary]) -> None:
+    """`spell` writes special tokens out where `text` leaves them out."""
+    _, vocabulary = published
+    special = vocabulary.special
+    tokens = [
+        special.start_of_transcript,
+        special.timestamp_begin,
+        *vocabulary.encode(" Hi"),
+        special.timestamp_begin + 54,
+    ]
+
+    assert vocabulary.spell(tokens) == "<|startoftranscript|><|0.00|> Hi<|1.08|>"
+    assert vocabulary.text(tokens) == " Hi"
+
+
+@pytest.mark.parametrize("kind", list(tokenizer_files.KINDS))
+def test_a_tokenizer_in_parts(tmp_path: Path, kind: str) -> None:
+    """Old repositories have `vocab.json`, `merges.txt` and `added_tokens.json`: the same vocabulary."""
+    parts = Vocabulary(write_unweighted(kind, tmp_path / "parts", as_parts=True))
+    whole = Vocabulary(write_unweighted(kind, tmp_path / "whole"))
+
+    assert parts.special == whole.special
+    recorded = tokenizer_files.recorded(tokenizer_files.KINDS[kind][0])
+    assert [one.string for one in recorded if parts.encode(one.string) != tuple(one.ids)] == []
+
+
+def test_korean_is_longer_in_english_tokens(tmp_path: Path) -> None:
+    """The multilingual vocabulary knows more of other scripts; both give the text back."""
+    text = "다람쥐 헌 쳇바퀴에 타고파"
+    english = Vocabulary(write_unweighted("english", tmp_path / "english"))
+    multilingual = Vocabulary(write_unweighted("multilingual", tmp_path / "multilingual"))
+
+    assert english.text(english.encode(text)) == multilingual.text(multilingual.encode(text)) == text
+    assert len(english.encode(text)) > len(multilingual.encode(text))
+
+
+def test_signs_of_a_small_vocabulary(vocabulary: Vocabulary) -> None:
+    """Where a note is only bytes, and " -" a space and a hyphen, neither the byte nor the space is suppressed."""
+    assert set(map(vocabulary.text, ([token] for token in vocabulary.non_speech_tokens))) == set(
+        '"#()*+/:;<=>@[\\]^_`{|}~'
+    )
+
+
 def test_nothing_is_said_about_pytorch() -> None:
     """Loading a tokenizer and measuring a transcript print nothing."""
     for code in (
@@ -133,11 +227,18 @@ def test_nothing_is_said_about_pytorch() -> None:
 
 
 def test_the_tokenizer_stands_in_for_a_generation_config(tmp_path: Path, vocabulary: Vocabulary) -> None:
-    """A multilingual checkpoint from before generation configs is not taken for an English-only one."""
+    """A multilingual checkpoint from before generation configs is not taken for an English-only one.
+
+    Nobody says what it should not write: then those are the signs that nobody speaks.
+    """
     checkpoint = variant(tmp_path)
     (checkpoint.folder / "generation_config.json").unlink()
 
-    assert Vocabulary(checkpoint).special == vocabulary.special
+    special = Vocabulary(checkpoint).special
+
+    assert replace(special, suppressed=vocabulary.special.suppressed) == vocabulary.special
+    signs = {vocabulary.encode(sign)[0] for sign in '"#()*+/:;<=>@[\\]^_`{|}~'}
+    assert special.suppressed == (*sorted(signs), *vocabulary.special.suppressed)
 
 
 def test_an_english_only_checkpoint(tmp_path: Path) -> None:
