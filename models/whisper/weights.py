@@ -1,15 +1,17 @@
 """Hugging Face safetensors into our modules, by one table: their name -> our path + transform.
 
-All mismatches are collected and reported at once, each with both paths and shapes.
+What is stored is compared with the model by the files' headers alone, before any weight is read; all mismatches are
+reported at once, each with both paths and shapes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -20,7 +22,39 @@ from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Whisper
 from stenopool.errors import CheckpointError
 
-_SHOWN = 8  # mismatches spelled out in one message; a wrong checkpoint has hundreds
+_SHOWN = 8  # mismatches spelled out in one line; a wrong checkpoint has hundreds
+
+#: Safetensors' names of what weights may be stored in. Integers are quantised: their scales stand elsewhere.
+_FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_OTHERS = {
+    "F64": "float64",
+    "I8": "int8",
+    "U8": "uint8",
+    "I16": "int16",
+    "I32": "int32",
+    "I64": "int64",
+    "BOOL": "bool",
+}
+
+
+class WeightsMismatch(CheckpointError):  # noqa: N818 - a statement, as its siblings
+    """Stored tensors that do not fit the model; the message spells out the first, `problems` has all."""
+
+    def __init__(self, folder: Path, problems: Sequence[str]) -> None:
+        #: One line each: a tensor's name, our path, both shapes.
+        self.problems = tuple(problems)
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        super().__init__(f"{folder}: weights do not match config.json: {'; '.join(problems[:_SHOWN])}{more}")
+
+
+class Stored(NamedTuple):
+    """A tensor as the header of its file describes it."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    #: As numpy names it.
+    dtype: str
 
 
 class Transform(NamedTuple):
@@ -86,11 +120,76 @@ def our_path(theirs: str) -> tuple[str, Transform] | None:
     return None
 
 
-def _dotted(path: tuple[object, ...]) -> str:
-    return ".".join(str(part) for part in path)
+def read_headers(file: Path) -> list[Stored]:
+    """What a safetensors file holds; no weight is read.
+
+    Raises:
+        CheckpointError: the file is damaged, or cannot be read.
+    """
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 - not a dict
+            return [
+                Stored(file, name, tuple(one.get_shape()), (_FLOATS | _OTHERS).get(one.get_dtype(), one.get_dtype()))
+                for name, one in slices.items()
+            ]
+    except (SafetensorError, OSError) as error:
+        raise _damaged(file, error) from error
 
 
-def load_whisper(dims: ModelDimensions, files: list[Path], dtype: DTypeLike) -> Whisper:
+def _damaged(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{file}: damaged or incomplete weights ({error}); fetch the checkpoint again")
+
+
+def _unfilled(dims: ModelDimensions, dtype: DTypeLike) -> tuple[Any, dict[str, tuple[Any, Any]]]:
+    """The model's graph; and its parameters by our path, each as flax keeps it, with a shape and no values."""
+    model: Whisper = nnx.eval_shape(lambda: Whisper(dims, dtype=dtype, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(model)
+    return graph, {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
+
+
+class Source(NamedTuple):
+    """What a parameter is filled with."""
+
+    tensor: Stored
+    transform: Transform
+
+
+def match(dims: ModelDimensions, stored: Iterable[Stored]) -> tuple[dict[str, Source], list[str]]:
+    """What fills each parameter, by our path; and all that does not fit, one line each."""
+    wanted = {path: variable.shape for path, (_, variable) in _unfilled(dims, jnp.float32)[1].items()}
+    sources: dict[str, Source] = {}
+    seen: set[str] = set()  # our paths that a tensor was meant for, whether it fits or not
+    problems: list[str] = []
+    for tensor in stored:
+        if tensor.name in _TIED:
+            continue
+        found = our_path(tensor.name)
+        if found is None or found[0] not in wanted:
+            problems.append(f"{tensor.name} has no place in this model")
+            continue
+        path, transform = found
+        if path in seen:
+            problems.append(f"{tensor.name} is {path} a second time")
+            continue
+        seen.add(path)
+        if tensor.dtype not in _FLOATS.values():
+            problems.append(f"{tensor.name} is {tensor.dtype}, expected float32, float16 or bfloat16")
+        elif _transformed(tensor.shape, transform) != wanted[path]:
+            problems.append(f"{tensor.name} {list(tensor.shape)} does not fit {path} {list(wanted[path])}")
+        else:
+            sources[path] = Source(tensor, transform)
+    return sources, problems + [f"{path} is missing" for path in wanted if path not in seen]
+
+
+def _transformed(shape: tuple[int, ...], transform: Transform) -> tuple[int, ...]:
+    if transform.rank not in (None, len(shape)):
+        return shape
+    transformed: tuple[int, ...] = jax.eval_shape(transform.apply, jax.ShapeDtypeStruct(shape, jnp.float32)).shape
+    return transformed
+
+
+def load_whisper(dims: ModelDimensions, files: Sequence[Path], dtype: DTypeLike) -> Whisper:
     """Build the model and fill every parameter from the files.
 
     Args:
@@ -99,48 +198,23 @@ def load_whisper(dims: ModelDimensions, files: list[Path], dtype: DTypeLike) -> 
         dtype: what the parameters are kept in.
 
     Raises:
-        CheckpointError: a file is damaged, or names or shapes do not fit; all of them are listed.
+        CheckpointError: a file is damaged.
+        WeightsMismatch: names or shapes do not fit; all of them are listed.
     """
-    model: Whisper = nnx.eval_shape(lambda: Whisper(dims, dtype=dtype, rngs=nnx.Rngs(0)))
-    graph, state = nnx.split(model)
-    wanted = {_dotted(path): variable for path, variable in nnx.to_flat_state(state)}
-    loaded: dict[str, Array] = {}
-    seen: set[str] = set()  # our paths that a tensor was meant for, whether it fits or not
-    problems: list[str] = []
+    sources, problems = match(dims, [tensor for file in files for tensor in read_headers(file)])
+    if problems:
+        raise WeightsMismatch(files[0].parent, problems)
+    graph, unfilled = _unfilled(dims, dtype)
+    filled = []
     for file in files:
         try:
             with safe_open(file, framework="flax") as tensors:
-                for theirs in tensors.keys():  # noqa: SIM118 - not a dict
-                    if theirs in _TIED:
-                        continue
-                    found = our_path(theirs)
-                    if found is None or found[0] not in wanted:
-                        problems.append(f"{theirs} has no place in this model")
-                        continue
-                    path, transform = found
-                    if path in seen:
-                        problems.append(f"{theirs} is {path} a second time")
-                        continue
-                    seen.add(path)
-                    tensor = tensors.get_tensor(theirs)
-                    if not jnp.issubdtype(tensor.dtype, jnp.floating):  # integers are quantised: scales stand elsewhere
-                        problems.append(f"{theirs} is {tensor.dtype}, expected float32, float16 or bfloat16")
-                        continue
-                    fits = transform.rank in (None, tensor.ndim)
-                    value = transform.apply(tensor) if fits else tensor
-                    if value.shape != wanted[path].shape:
-                        problems.append(f"{theirs} {list(tensor.shape)} does not fit {path} {list(wanted[path].shape)}")
-                        continue
-                    loaded[path] = value.astype(dtype)
+                for path, (tensor, transform) in sources.items():
+                    if tensor.file == file:
+                        value = transform.apply(tensors.get_tensor(tensor.name)).astype(dtype)
+                        place, variable = unfilled[path]
+                        filled.append((place, variable.replace(value)))
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{file}: damaged or incomplete weights ({error}); fetch the checkpoint again"
-            ) from error
-    problems += [f"{path} is missing" for path in wanted if path not in seen]
-    if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise CheckpointError(
-            f"{files[0].parent}: weights do not match config.json: {'; '.join(problems[:_SHOWN])}{more}"
-        )
-    filled = [(path, variable.replace(loaded[_dotted(path)])) for path, variable in nnx.to_flat_state(state)]
-    return nnx.merge(graph, nnx.from_flat_state(filled))
+            raise _damaged(file, error) from error
+    whisper: Whisper = nnx.merge(graph, nnx.from_flat_state(filled))
+    return whisper

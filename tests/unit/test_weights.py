@@ -16,9 +16,11 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from models.checkpoint import BUNDLED, Checkpoint, find_checkpoint
+from models.tokens import Vocabulary
 from models.whisper.modules import Whisper
-from models.whisper.weights import load_whisper, our_path
+from models.whisper.weights import WeightsMismatch, load_whisper, our_path, read_headers
 from stenopool.errors import CheckpointError
+from tests.checkpoints import write_checkpoint
 
 POCKET = find_checkpoint("pocket")
 Tensors = dict[str, np.ndarray]
@@ -103,22 +105,68 @@ def test_dtypes_on_disk_and_in_memory(tmp_path: Path, tensors: Tensors, stored: 
     assert jnp.array_equal(ours["decoder.embedding"], expected)
 
 
-def test_shards_are_the_whole(tmp_path: Path, tensors: Tensors) -> None:
-    """Two shards and their index load as the single file does."""
+def write_shards(folder: Path, tensors: Tensors) -> list[str]:
+    """Two shards and their index, as transformers writes large checkpoints; returns the shards' names."""
     names = sorted(tensors)
     shards = {
         "model-00001-of-00002.safetensors": names[: len(names) // 2],
         "model-00002-of-00002.safetensors": names[len(names) // 2 :],
     }
     for file, part in shards.items():
-        save_file({name: tensors[name] for name in part}, tmp_path / file)
+        save_file({name: tensors[name] for name in part}, folder / file)
     index = {"metadata": {}, "weight_map": {name: file for file, part in shards.items() for name in part}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return list(shards)
+
+
+def test_shards_are_the_whole(tmp_path: Path, tensors: Tensors) -> None:
+    """Two shards and their index load as the single file does."""
+    shards = write_shards(tmp_path, tensors)
 
     sharded = Checkpoint("sharded", tmp_path).weights
 
-    assert [file.name for file in sharded] == list(shards)
+    assert [file.name for file in sharded] == shards
     assert_same(load_whisper(POCKET.dims, sharded, jnp.float32), load(POCKET.weights[0]))
+
+
+#: The largest error of rounding to nearest, relative to the number: half of the last bit that is kept.
+ROUNDING = {"float32": 0.0, "float16": 0.0, "bfloat16": 2.0**-8}  # pocket's own weights are float16
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["single", "sharded"])
+@pytest.mark.parametrize("stored", list(ROUNDING))
+def test_every_precision_on_disk_is_the_same_model(
+    tmp_path: Path, tensors: Tensors, stored: str, sharded: bool
+) -> None:
+    """Each parameter is the original within the rounding of what it was stored in, in one file or in shards."""
+    written = {name: value.astype(jnp.dtype(stored)) for name, value in tensors.items()}
+    if sharded:
+        write_shards(tmp_path, written)
+    else:
+        save_file(written, tmp_path / "model.safetensors")
+
+    ours = parameters(load_whisper(POCKET.dims, Checkpoint("copy", tmp_path).weights, jnp.float32))
+
+    expected = parameters(load(POCKET.weights[0]))
+    assert ours.keys() == expected.keys()
+    for path, value in ours.items():
+        np.testing.assert_allclose(value, expected[path], rtol=ROUNDING[stored], atol=0, err_msg=path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_vocab", "n_mels"), [("english", 51864, 80), ("multilingual", 51865, 80), ("large-v3", 51866, 128)]
+)
+def test_published_vocabularies_and_mels(tmp_path: Path, kind: str, n_vocab: int, n_mels: int) -> None:
+    """A checkpoint of each published kind, small but for that, loads with the tokenizer that goes with it."""
+    checkpoint = write_checkpoint(kind, tmp_path)
+
+    ours = parameters(load_whisper(checkpoint.dims, checkpoint.weights, jnp.float32))
+    special = Vocabulary(checkpoint).special
+
+    assert ours["decoder.embedding"].shape == (n_vocab, 32)
+    assert ours["encoder.conv1.kernel"].shape == (3 * n_mels, 32)
+    assert special.timestamp_begin + 1501 == n_vocab
+    assert len(special.languages) == {"english": 0, "multilingual": 99, "large-v3": 100}[kind]
 
 
 def test_other_exporters_names(tmp_path: Path, tensors: Tensors) -> None:
@@ -188,12 +236,29 @@ def test_all_that_does_not_fit_is_listed(tmp_path: Path, tensors: Tensors) -> No
 
 
 def test_a_wrong_checkpoint_is_cut_short(tmp_path: Path) -> None:
-    """Hundreds of mismatches are counted; eight are spelled out."""
+    """Hundreds of mismatches are counted, and eight spelled out in one line; the error carries them all."""
     save_file({"something": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
 
     with pytest.raises(CheckpointError, match=r"something has no place in this model; .*; and \d+ more$") as caught:
         load(tmp_path / "model.safetensors")
 
     *shown, more = str(caught.value).split("; ")
+    expected = parameters(load(POCKET.weights[0]))
     assert len(shown) == 8
-    assert more == f"and {1 + len(parameters(load(POCKET.weights[0]))) - 8} more"
+    assert more == f"and {1 + len(expected) - 8} more"
+    assert isinstance(caught.value, WeightsMismatch)
+    assert caught.value.problems == (
+        "something has no place in this model",
+        *(f"{path} is missing" for path in expected),
+    )
+
+
+def test_a_header_tells_all_but_the_weights() -> None:
+    """Names, shapes and precision are read without a weight."""
+    headers = {stored.name: stored for stored in read_headers(POCKET.weights[0])}
+
+    assert headers["model.encoder.conv1.weight"].shape == (256, 80, 3)
+    assert {stored.dtype for stored in headers.values()} == {"float16"}
+    assert sum(int(np.prod(stored.shape)) for stored in headers.values()) == sum(
+        value.size for value in parameters(load(POCKET.weights[0])).values()
+    )
