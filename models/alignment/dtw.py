@@ -9,9 +9,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-#: Diagonals per turn of the loop: a turn has a price of its own, above all on a CPU.
-_UNROLL = 8
-
 _Diagonal = tuple[Array, Array, Array]
 
 
@@ -60,15 +57,14 @@ def _entries(costs: Array) -> Array:
     # Out: [[a, b, c, 0], [0, d, e, f]], whose columns are the diagonals
     padded = jnp.pad(costs, ((0, 0), (0, 0), (0, n_token)))
     skewed = padded.reshape(n_row, -1)[:, : n_token * n_diagonal].reshape(n_row, n_token, n_diagonal)
-    diagonals = skewed.transpose(2, 0, 1)
 
     token = jnp.arange(n_token, dtype=jnp.int32)[None]
     outside = jnp.full((n_row, 1), jnp.inf)
 
-    def step(carry: _Diagonal, inputs: tuple[Array, Array]) -> tuple[_Diagonal, Array]:
+    def step(carry: _Diagonal, diagonal: Array) -> tuple[_Diagonal, Array]:
         # Of the last diagonal and the one before: sums, shifted so that they lie above the cells of this one.
         before, left, entry_left = carry
-        cost, diagonal = inputs
+        cost = lax.dynamic_index_in_dim(skewed, diagonal, axis=2, keepdims=False)
         above = jnp.concatenate([outside, left[:, :-1]], axis=1)
         frame = diagonal - token
         is_diagonal = (before < above) & (before < left)
@@ -83,6 +79,5 @@ def _entries(costs: Array) -> Array:
     # Before the first diagonal, only the way into the first cell costs nothing.
     start = jnp.where(token == 0, 0.0, jnp.full((n_row, n_token), jnp.inf))
     carry = (start, jnp.full((n_row, n_token), jnp.inf), jnp.zeros((n_row, n_token), jnp.int32))
-    inputs = (diagonals, jnp.arange(n_diagonal, dtype=jnp.int32))
-    _, entries = lax.scan(step, carry, inputs, unroll=_UNROLL)
+    _, entries = lax.scan(step, carry, jnp.arange(n_diagonal, dtype=jnp.int32))
     return entries

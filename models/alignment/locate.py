@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from models.alignment.dtw import warp
 from models.alignment.median import median_filter
@@ -51,9 +51,14 @@ def locate(
     logits, scores = decoder.listen(tokens, cross, heads)
     # What stands at <|notimestamps|> is asked for the first text token, what stands at the last for the end.
     asked = slice(n_start, -1)
-    attention = _sharpened(scores, n_start + lengths + 2, frames)[:, :, asked]
-    matrix = median_filter(attention, frames, _MEDIAN_WIDTH).mean(axis=1)
-    starts, _ = warp(-matrix, lengths + 1, frames)
+
+    def add(total: Array, of_head: Array) -> tuple[Array, None]:
+        attention = _sharpened(of_head, n_start + lengths + 2, frames)[:, asked]
+        return total + median_filter(attention, frames, _MEDIAN_WIDTH), None
+
+    # Head after head, which takes little memory, and on a CPU little time.
+    matrix, _ = lax.scan(add, jnp.zeros_like(scores[:, 0, asked]), scores.swapaxes(0, 1))
+    starts, _ = warp(-matrix / len(heads), lengths + 1, frames)
 
     text = tokens[:, n_start + 1 : -1]
     logits = logits[:, n_start:-2, :end_of_text]
@@ -69,16 +74,16 @@ def _sharpened(scores: Array, n_tokens: Array, frames: Array) -> Array:
     A frame that every token looks at says nothing about any of them.
 
     Args:
-        scores: before the softmax, float32 [row, head, token, frame].
+        scores: before the softmax, float32 [row, token, frame].
         n_tokens: int32 [row].
         frames: int32 [row].
     """
-    heard = (jnp.arange(scores.shape[3])[None] < frames[:, None])[:, None, None]
+    heard = (jnp.arange(scores.shape[2])[None] < frames[:, None])[:, None]
     weights = jax.nn.softmax(jnp.where(heard, scores, -jnp.inf), axis=-1)
-    own = (jnp.arange(scores.shape[2])[None] < n_tokens[:, None])[:, None, :, None]
-    count = n_tokens.astype(jnp.float32)[:, None, None, None]
-    mean = jnp.where(own, weights, 0.0).sum(axis=2, keepdims=True) / count
+    own = (jnp.arange(scores.shape[1])[None] < n_tokens[:, None])[:, :, None]
+    count = n_tokens.astype(jnp.float32)[:, None, None]
+    mean = jnp.where(own, weights, 0.0).sum(axis=1, keepdims=True) / count
     deviation = weights - mean
-    variance = jnp.where(own, jnp.square(deviation), 0.0).sum(axis=2, keepdims=True) / count
+    variance = jnp.where(own, jnp.square(deviation), 0.0).sum(axis=1, keepdims=True) / count
     # A frame that all tokens look at alike, such as the only one, tells nothing; the reference divides by zero there.
     return jnp.where(variance > 0, deviation / jnp.sqrt(variance), 0.0)
