@@ -8,6 +8,7 @@ import threading
 
 import click
 
+from stenopool.cli.evaluate import evaluate
 from stenopool.cli.transcribe import transcribe
 from stenopool.errors import StenopoolError, UsageError
 from stenopool.version import __version__
@@ -37,6 +38,7 @@ def cli() -> None:
 
 
 cli.add_command(transcribe)
+cli.add_command(evaluate)
 
 
 def main() -> None:
