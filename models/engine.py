@@ -284,9 +284,9 @@ class Engine:
         heard = []
         for slot, (texts, no_speech, languages) in group.outcomes(slots).items():
             job = group.jobs[slot]
+            codes = self.vocabulary.special.languages
+            job.languages = job.languages or dict(zip(codes, map(float, languages), strict=True))
             if job.asking:
-                codes = self.vocabulary.special.languages
-                job.languages = dict(zip(codes, map(float, languages), strict=True))
                 if job.request.decoding is None:
                     heard.append(_answer(job, no_speech))
                     continue
@@ -339,12 +339,10 @@ class Engine:
                 placed = [(to, job, self._prompt(job)) for _, to, job in taken]
                 target.refill(placed, group, [slot for slot, _, _ in taken])
 
-    def _times(
-        self, group: Group, done: Sequence[tuple[int, Job, Hypothesis, float, float]]
-    ) -> dict[int, TokenTimes]:
+    def _times(self, group: Group, done: Sequence[tuple[int, Job, Hypothesis, float, float]]) -> dict[int, TokenTimes]:
         """When each text token was said, of those who asked for it."""
         special = self.vocabulary.special
-        timed = []
+        timed: list[tuple[int, tuple[int, ...], tuple[int, ...], int]] = []
         for slot, job, text, _, _ in done:
             if not job.decoding.word_timestamps:
                 continue
@@ -358,15 +356,14 @@ class Engine:
                 timed.append((slot, words, start, n_frames))
         if not timed:
             return {}
-        slots, words, starts, frames = (list(column) for column in zip(*timed, strict=True))
-        located = group.locate(slots, words, starts, frames)
+        located = group.locate(timed)
         return {
             slot: TokenTimes(
                 tokens=text,
                 starts=tuple((np.asarray(begins, int) * TIMESTAMP_STEP).tolist()),
                 probabilities=tuple(np.asarray(probabilities, float).tolist()),
             )
-            for slot, text, (begins, probabilities) in zip(slots, words, located, strict=True)
+            for (slot, text, _, _), (begins, probabilities) in zip(timed, located, strict=True)
         }
 
 

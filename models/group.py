@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.stages import Compiled
@@ -108,8 +107,7 @@ class Group:
 
     def warm(self) -> None:
         """Compile what every chunk needs."""
-        arrivals = self._arrivals([])
-        self._program("fill", self._fill, self.state, arrivals, self._pcm([]))
+        self._program("fill", self._fill, self.state, self._arrivals([]), self._pcm([]))
         self._program("advance", self._advance, self.state)
 
     @property
@@ -195,35 +193,31 @@ class Group:
             found[slot] = (texts, float(no_speech[slot]), languages[slot])
         return found
 
-    def locate(self, slots: Sequence[int], texts: Sequence[tuple[int, ...]], starts: Sequence[tuple[int, ...]],
-               n_frames: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:  # fmt: skip
-        """For each text in a slot: the audio frame at which each token begins, one more for the end, and probabilities.
+    def locate(
+        self, texts: Sequence[tuple[int, tuple[int, ...], tuple[int, ...], int]]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each text: the audio frame at which each of its tokens begins, one more for the end, and probabilities.
 
         Args:
-            slots: where the audio is.
-            texts: text tokens without timestamps.
-            starts: the steering tokens before each.
-            n_frames: of the encoder that the chunk's sound fills.
+            texts: the slot where its audio is, its text tokens without timestamps, the steering tokens before it, and
+                the frames of the encoder that the chunk's sound fills.
         """
-        found = []
-        longest = len(starts[0]) + self._setup.dims.n_text_ctx // 2 + 2
-        for first in range(0, len(slots), self.rows):
-            some = range(first, min(first + self.rows, len(slots)))
+        special = self._setup.special
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        n_start = len(texts[0][2])
+        longest = n_start + self._setup.dims.n_text_ctx // 2 + 2
+        for first in range(0, len(texts), self.rows):
+            some = texts[first : first + self.rows]
             rows, frames = np.zeros(self.rows, np.int32), np.ones(self.rows, np.int32)
             tokens, lengths = np.zeros((self.rows, longest), np.int32), np.zeros(self.rows, np.int32)
-            for row, at in enumerate(some):
-                text = (*starts[at], self._setup.special.no_timestamps, *texts[at])[: longest - 1]
-                tokens[row, : len(text) + 1] = (*text, self._setup.special.end_of_text)
-                rows[row], frames[row] = slots[at], n_frames[at]
-                lengths[row] = len(text) - len(starts[at]) - 1
-            run = partial(self._locate, n_start=len(starts[0]))
-            program = self._program("locate", run, self.state.cross, rows, tokens, lengths, frames, donate=())
-            begins, probabilities = jax.device_get(
-                program(self._setup.params, self.state.cross, rows, tokens, lengths, frames)
-            )
-            found += [
-                (begins[row, : lengths[row] + 1], probabilities[row, : lengths[row]]) for row in range(len(some))
-            ]
+            for row, (slot, text, start, n_frames) in enumerate(some):
+                whole = (*start, special.no_timestamps, *text, special.end_of_text)
+                tokens[row, : len(whole)] = whole
+                rows[row], lengths[row], frames[row] = slot, len(text), n_frames
+            arguments = (self.state.cross, rows, tokens, lengths, frames)
+            program = self._program("locate", partial(self._locate, n_start=n_start), *arguments, donate=())
+            begins, probabilities = jax.device_get(program(self._setup.params, *arguments))
+            found += [(begins[row, : n + 1], probabilities[row, :n]) for row, n in enumerate(lengths[: len(some)])]
         return found
 
     # Programs
@@ -253,7 +247,9 @@ class Group:
         rounds = -(-BLOCK_STEPS // (self.shape.drafted + 1))
         return advance_drafted(whisper, draft, self._setup.special, self.shape.drafted, slots, rounds)
 
-    def _locate(self, params: Any, cross: Any, rows: Any, tokens: Any, lengths: Any, frames: Any, *, n_start: int) -> Any:
+    def _locate(
+        self, params: Any, cross: Any, rows: Any, tokens: Any, lengths: Any, frames: Any, *, n_start: int
+    ) -> Any:
         whisper, _ = self._models(params)
         taken = jax.tree.map(lambda x: x[rows], cross)
         end = self._setup.special.end_of_text
@@ -269,44 +265,48 @@ class Group:
         return pcm
 
     def _arrivals(self, placed: Sequence[tuple[int, Job, Prompt]]) -> Arrivals:
-        rows, special, n_vocab = self.rows, self._setup.special, self._setup.dims.n_vocab
+        special, n_vocab = self._setup.special, self._setup.dims.n_vocab
+
+        def blank(dtype: Any, *sizes: int) -> Any:
+            return np.zeros((self.rows, *sizes), dtype)
+
         arrivals = Arrivals(
-            slot=np.full(rows, self.shape.n_slots, np.int32),  # beyond the last: dropped
-            tokens=np.zeros((rows, self.shape.room), np.int32),
-            start=np.zeros(rows, np.int32),
-            prompt_length=np.ones(rows, np.int32),
-            limit=np.zeros(rows, np.int32),
-            loop_guard=np.zeros(rows, np.bool_),
-            temperature=np.zeros(rows, np.float32),
-            key=np.zeros((rows, 2), np.uint32),
+            slot=blank(np.int32) + self.shape.n_slots,  # beyond the last: dropped
+            tokens=blank(np.int32, self.shape.room),
+            start=blank(np.int32),
+            prompt_length=blank(np.int32) + 1,
+            limit=blank(np.int32),
+            loop_guard=blank(np.bool_),
+            temperature=blank(np.float32),
+            key=blank(np.uint32, 2),
             limits=Limits(
-                suppressed=np.zeros((rows, n_vocab), np.bool_),
-                suppressed_first=np.zeros((rows, n_vocab), np.bool_),
-                timestamps=np.ones(rows, np.bool_),
-                latest_start=np.zeros(rows, np.int32),
+                suppressed=blank(np.bool_, n_vocab),
+                suppressed_first=blank(np.bool_, n_vocab),
+                timestamps=blank(np.bool_),
+                latest_start=blank(np.int32),
             ),
         )
+
+        def put(array: Any, where: Any, value: Any) -> None:
+            array[where] = value
+
+        half = self._setup.dims.n_text_ctx // 2  # as openai/whisper: half of the context is for the text
         for row, (slot, job, prompt) in enumerate(placed):
             decoding = job.decoding
             n_prompt = len(prompt.tokens)
-            arrivals.slot[row] = slot
-            arrivals.tokens[row, :n_prompt] = prompt.tokens
-            arrivals.start[row] = prompt.start
-            arrivals.prompt_length[row] = n_prompt
-            arrivals.limit[row] = n_prompt if job.asking else n_prompt + self.longest_text(decoding)
-            arrivals.limit[row] = min(arrivals.limit[row], self.shape.length)
-            arrivals.loop_guard[row] = decoding.loop_guard
-            arrivals.temperature[row] = job.temperature
-            arrivals.key[row] = decoding.seed & 0xFFFFFFFF, job.attempt
+            put(arrivals.slot, row, slot)
+            put(arrivals.tokens, (row, slice(n_prompt)), prompt.tokens)
+            put(arrivals.start, row, prompt.start)
+            put(arrivals.prompt_length, row, n_prompt)
+            longest = 0 if job.asking else min(half, decoding.max_new_tokens or half)
+            put(arrivals.limit, row, min(n_prompt + longest, self.shape.length))
+            put(arrivals.loop_guard, row, decoding.loop_guard)
+            put(arrivals.temperature, row, job.temperature)
+            put(arrivals.key, row, (decoding.seed & 0xFFFFFFFF, job.attempt))
             suppressed = special.suppressed if decoding.suppress_tokens is None else decoding.suppress_tokens
-            arrivals.limits.suppressed[row, [*suppressed, *special.steering]] = True
+            put(arrivals.limits.suppressed, (row, [*suppressed, *special.steering]), True)
             if decoding.suppress_blank:
-                arrivals.limits.suppressed_first[row, list(special.suppressed_at_begin)] = True
-            arrivals.limits.timestamps[row] = decoding.timestamps
-            arrivals.limits.latest_start[row] = latest_start(special, decoding)
+                put(arrivals.limits.suppressed_first, (row, list(special.suppressed_at_begin)), True)
+            put(arrivals.limits.timestamps, row, decoding.timestamps)
+            put(arrivals.limits.latest_start, row, latest_start(special, decoding))
         return arrivals
-
-    def longest_text(self, decoding: Decoding) -> int:
-        """Tokens that a text may have."""
-        half = self._setup.dims.n_text_ctx // 2
-        return min(half, decoding.max_new_tokens or half)

@@ -17,8 +17,15 @@ SAMPLE_RATE = 16_000  # samples per second; the clock of the whole farm
 
 Task = Literal["transcribe", "translate"]
 
+#: How a recording longer than the model's window is transcribed: in chunks that know nothing of each other, or window
+#: by window, each going on where the last one's text ended.
+Mode = Literal["chunked", "sequential"]
+
+#: The language of a recording whose chunks each have their own; ISO 639-2.
+MULTIPLE = "mul"
+
 #: What a model computes in; `auto` is what suits the device.
-DType = Literal["auto", "float32", "bfloat16"]
+DType = Literal["auto", "float32", "bfloat16", "int8"]
 DTYPES: tuple[DType, ...] = get_args(DType)
 
 
@@ -72,6 +79,12 @@ class Segment:
     no_speech_prob: float
     temperature: float = 0.0
     words: tuple[Word, ...] = ()
+    #: Where it is detected for every chunk.
+    language: str | None = None
+    #: What guards did to the text, in words: a loop that was cut, a limit that was reached.
+    guards: tuple[str, ...] = ()
+    #: How likely it is, 0 to 1, that this was never said.
+    suspicion: float = 0.0
 
 
 class CoverageKind(StrEnum):
@@ -128,30 +141,91 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Everything besides the model that can change a transcript's text; each field is part of the work's digest."""
+    """Everything besides the model that can change a transcript's text; each field is part of the work's digest.
+
+    Names and defaults are those of openai/whisper and faster-whisper where these have them.
+    """
 
     #: A language code of the checkpoint ("en"), or "auto" to detect it from the recording.
     language: str = "auto"
+    #: Codes that detection may choose from; empty for all that the checkpoint knows.
+    languages: tuple[str, ...] = ()
+    #: Detect the language of every chunk, for recordings that change it.
+    multilingual: bool = False
     task: Task = "transcribe"
+    mode: Mode = "chunked"
     #: Longest chunk in seconds, at most the model's window.
     chunk_length: float = 30.0
-    #: Seconds that two chunks share where speech had to be cut without a pause.
-    overlap: float = 3.0
+    #: Seconds that two chunks share where speech had to be cut without a pause; None for 3. Nothing is shared in
+    #: sequential mode.
+    overlap: float | None = None
     #: Leave silence out, found by voice activity detection; without it, chunks tile the whole recording.
     vad: bool = True
-    #: A chunk is taken for silence if <|nospeech|> is likelier than this ...
-    no_speech_threshold: float = 0.6
-    #: ... and its text less sure than this.
-    log_prob_threshold: float = -1.0
+
+    #: Hypotheses that a beam search keeps at temperature 0; 1 is greedy.
+    beam_size: int = 1
+    #: A beam search ends when this many times `beam_size` hypotheses have ended.
+    patience: float = 1.0
+    #: Samples at temperatures above 0, of which the likeliest is taken.
+    best_of: int = 5
+    #: Alpha of the ranking of hypotheses (Wu et al. 2016); None divides by the length.
+    length_penalty: float | None = None
+    #: Tried in turn until the text is good enough by the thresholds below.
+    temperature: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    #: A text that compresses better is repetition.
+    compression_ratio_threshold: float | None = 2.4
+    #: A text whose tokens are, on average, less likely is a guess ...
+    log_prob_threshold: float | None = -1.0
+    #: ... or silence, if <|nospeech|> is likelier than this as well.
+    no_speech_threshold: float | None = 0.6
+
+    #: What may have been said before: names and spellings, as a text. In sequential mode for the first window only.
+    initial_prompt: str | None = None
+    #: Words to expect, in every chunk or window.
+    hotwords: str | None = None
+    #: What the text of every chunk or window begins with.
+    prefix: str | None = None
+    #: Tell each window what was heard before; None does so in sequential mode, and cannot in chunked.
+    condition_on_previous_text: bool | None = None
+    #: Not where that was heard above this temperature; None for 0.5.
+    prompt_reset_on_temperature: float | None = None
+
+    #: Timed text; without, each chunk is one segment.
+    without_timestamps: bool = False
+    #: Latest first timestamp of a chunk in seconds; None for any.
+    max_initial_timestamp: float | None = 1.0
+    #: Ids of tokens that are never sampled; None for the checkpoint's own list.
+    suppress_tokens: tuple[int, ...] | None = None
+    #: Whether a text may not begin with a space or its end.
+    suppress_blank: bool = True
+    #: Tokens at which a chunk's text ends at the latest; None for half of the model's context.
+    max_new_tokens: int | None = None
+
+    #: Tell the time of every word.
+    word_timestamps: bool = False
+    #: Marks that belong to the word after them ...
+    prepend_punctuations: str = "\"'“¿([{-"
+    #: ... and to the word before them.
+    append_punctuations: str = "\"'.。,，!！?？:：”)]}、"
+
+    #: Stop a text that goes in circles.
+    loop_guard: bool = True
+    #: Tokens a second of speech, at which a text is cut off; None for no such limit.
+    max_tokens_per_second: float | None = 25.0
+    #: Text in which nothing but silence this long surrounds improbable words is dropped; needs `word_timestamps`.
+    hallucination_silence_threshold: float | None = None
 
     def digest(self) -> str:
         """A short name for this set of options; equal options have equal ones."""
-        values = {
-            # 30 and 30.0, 0.0 and -0.0 are equal; as text they are not.
-            name: value + 0.0 if isinstance(value, int | float) and not isinstance(value, bool) else value
-            for name, value in asdict(self).items()
-        }
+        values = {name: _plain(value) for name, value in asdict(self).items()}
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: object) -> object:
+    """30 and 30.0, 0.0 and -0.0 are equal; as text they are not."""
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value + 0.0 if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +234,8 @@ class Chunk:
 
     index: int
     span: Span
+    #: Where in it voice activity detection heard speech; None where it was not asked.
+    speech: tuple[Span, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +258,8 @@ class Provenance:
 
     model: str
     model_digest: str
+    #: Digest of the model that drafted for it, where one did.
+    assistant_digest: str | None = None
     dtype: str
     options: Options
     version: str

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from models.device import use_compile_cache
 from models.engine import Engine
 from stenopool.config import Config
 from stenopool.domain import DType, Options, Transcript
+from stenopool.options import options_of
 from workers.local import Driver, Outcome
 from workers.media import probe
 from workers.prepare import SourceFile
@@ -29,21 +30,25 @@ if TYPE_CHECKING:
     PathLike = str | os.PathLike[str]
 
 
-def load_model(name: str = "pocket", *, dtype: DType = "auto", batch_size: int | None = None) -> Pool:
+def load_model(
+    name: str = "pocket", *, dtype: DType = "auto", batch_size: int | None = None, assistant: str | None = None
+) -> Pool:
     """Load a model for `Pool.transcribe`.
 
     Args:
         name: `pocket` (bundled), a folder in Hugging Face's layout, or a repository such as `openai/whisper-tiny`.
-        dtype: `float32`, `bfloat16`, or `auto` for what suits the device.
+        dtype: `float32`, `bfloat16`, `int8`, or `auto` for what suits the device.
         batch_size: chunks decoded together; None for what suits the device.
+        assistant: a smaller model, named as `name`, that drafts greedy text for it: the same text, sooner.
 
     Raises:
-        CheckpointError: there is no such model, or it is damaged.
+        CheckpointError: there is no such model, it is damaged, or the assistant does not fit.
         UsageError: there is no such dtype, or the batch size is not a positive number.
     """
     config = Config.from_env()
     use_compile_cache(config.cache / "xla")
-    return Pool(config, Engine(find_checkpoint(name), dtype=dtype, batch_size=batch_size), dtype)
+    checkpoint, helper = find_checkpoint(name), find_checkpoint(assistant) if assistant else None
+    return Pool(config, Engine(checkpoint, dtype=dtype, batch_size=batch_size, assistant=helper), dtype)
 
 
 class Pool:
@@ -64,7 +69,7 @@ class Pool:
         Args:
             path: any sound or video that FFmpeg reads.
             options: the fields of `stenopool.domain.Options`: `language="en"`, `task="translate"`,
-                `chunk_length=30.0`, `vad=True`, ...; `language=None` is "auto".
+                `beam_size=5`, `word_timestamps=True`, ...; `language=None` is "auto".
 
         Raises:
             MediaError: the file is no sound.
@@ -75,7 +80,7 @@ class Pool:
 
     def transcribe_channels(self, path: PathLike, **options: Any) -> list[Transcript]:
         """Transcribe each channel of a file on its own; otherwise as `transcribe`."""
-        return list(self._run([path], _options(options), split=True)[0].transcripts)
+        return list(self._run([path], options_of(options), split=True)[0].transcripts)
 
     def transcribe_batch(
         self, paths: Sequence[PathLike], *, batch_size: int | None = None, **options: Any
@@ -92,8 +97,9 @@ class Pool:
         if isinstance(paths, str | bytes | os.PathLike):
             raise TypeError("transcribe_batch takes a list of files; for one file use transcribe")
         if batch_size not in (None, self._engine.n_slots):
-            self._engine = Engine(self._engine.checkpoint, dtype=self._dtype, batch_size=batch_size)
-        return [outcome.transcripts[0] for outcome in self._run(paths, _options(options), split=False)]
+            old = self._engine
+            self._engine = Engine(old.checkpoint, dtype=self._dtype, batch_size=batch_size, assistant=old.assistant)
+        return [outcome.transcripts[0] for outcome in self._run(paths, options_of(options), split=False)]
 
     def _run(self, paths: Sequence[PathLike], options: Options, *, split: bool) -> list[Outcome]:
         sources = [SourceFile(Path(path), os.fspath(path)) for path in paths]
@@ -111,12 +117,3 @@ class Pool:
             if error := outcomes[source].error:
                 raise error
         return [outcomes[source] for source in sources]
-
-
-def _options(given: dict[str, Any]) -> Options:
-    known = [field.name for field in fields(Options)]
-    if unknown := [name for name in given if name not in known]:
-        raise TypeError(f"no option {unknown[0]!r}; there are {', '.join(known)}")
-    if given.get("language", "auto") is None:
-        given = {**given, "language": "auto"}
-    return Options(**given)

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Engine, delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from stenopool.domain import Span
+from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.database import database_clock, refusals
 from storage.tables import (
@@ -75,9 +75,18 @@ class Claim:
     """A chunk that a worker holds a lease on."""
 
     transcript: int
-    index: int
-    span: Span
+    chunk: Chunk
     fence: int
+
+    @property
+    def index(self) -> int:
+        """Of the chunk."""
+        return self.chunk.index
+
+    @property
+    def span(self) -> Span:
+        """Of the chunk."""
+        return self.chunk.span
 
 
 class Ledger:
@@ -171,7 +180,7 @@ class Ledger:
         *,
         provenance: Mapping[str, Any],
         language: str | None,
-        chunks: Iterable[Span],
+        chunks: Iterable[Chunk],
         silences: Iterable[tuple[Span, float]],
         again: bool = False,
     ) -> Work:
@@ -184,7 +193,7 @@ class Ledger:
             latest = self._latest(session, recording, work_digest)
             if latest is not None and not (again and latest.state in COMPLETED):
                 return self._work(session, latest)
-            spans = list(chunks)
+            planned = list(chunks)
             row = TranscriptRow(
                 recording_id=recording,
                 work_digest=work_digest,
@@ -192,16 +201,23 @@ class Ledger:
                 provenance=dict(provenance),
                 state=TranscriptState.TRANSCRIBING,
                 language=language,
-                chunks_total=len(spans),
-                chunks_open=len(spans),
+                chunks_total=len(planned),
+                chunks_open=len(planned),
                 created_at=database_clock(),
             )
             session.add(row)
             session.flush()
             state = ChunkState.WAITING if language is None else ChunkState.READY
             session.add_all(
-                ChunkRow(transcript_id=row.id, index=index, start=span.start, end=span.end, state=state)
-                for index, span in enumerate(spans)
+                ChunkRow(
+                    transcript_id=row.id,
+                    index=chunk.index,
+                    start=chunk.span.start,
+                    end=chunk.span.end,
+                    speech=None if chunk.speech is None else [[run.start, run.end] for run in chunk.speech],
+                    state=state,
+                )
+                for chunk in planned
             )
             session.add_all(
                 SilenceRow(transcript_id=row.id, start=span.start, end=span.end, score=score)
@@ -277,12 +293,12 @@ class Ledger:
                     fence=ChunkRow.fence + 1,
                     lease_until=database_clock() + LEASE,
                 )
-                .returning(*key, ChunkRow.start, ChunkRow.end, ChunkRow.fence)
+                .returning(*key, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech)
                 .execution_options(synchronize_session=False)
             ).all()
             return [
-                Claim(transcript=transcript, index=index, span=Span(start, end), fence=fence)
-                for transcript, index, start, end, fence in sorted(rows)
+                Claim(transcript=transcript, chunk=_chunk(index, start, end, speech), fence=fence)
+                for transcript, index, start, end, fence, speech in sorted(rows, key=lambda row: row[:2])
             ]
 
     def renew(self, worker: str) -> None:
@@ -441,3 +457,8 @@ class Ledger:
             chunks_open=row.chunks_open,
             document=row.document,
         )
+
+
+def _chunk(index: int, start: int, end: int, speech: list[list[int]] | None) -> Chunk:
+    runs = None if speech is None else tuple(Span(*run) for run in speech)
+    return Chunk(index=index, span=Span(start, end), speech=runs)

@@ -11,12 +11,12 @@ from stenopool.domain import (
     Coverage,
     CoverageKind,
     CoveragePiece,
-    Options,
     Provenance,
     Segment,
     Span,
     Word,
 )
+from stenopool.options import options_of
 
 
 def record_of_result(result: ChunkResult) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def record_of_provenance(provenance: Provenance) -> dict[str, Any]:
 
 def provenance_of_record(record: Mapping[str, Any]) -> Provenance:
     """The inverse of `record_of_provenance`."""
-    return Provenance(**{**record, "options": Options(**record["options"])})
+    return Provenance(**{**record, "options": options_of(record["options"])})
 
 
 def document_of(segments: Iterable[Segment], coverage: Coverage) -> dict[str, Any]:
@@ -60,4 +60,6 @@ def read_document(document: Mapping[str, Any]) -> tuple[tuple[Segment, ...], Cov
 
 def _segment(record: Mapping[str, Any]) -> Segment:
     words = (Word(**{**word, "span": Span(**word["span"])}) for word in record["words"])
-    return Segment(**{**record, "span": Span(**record["span"]), "words": tuple(words)})
+    return Segment(
+        **{**record, "span": Span(**record["span"]), "words": tuple(words), "guards": tuple(record["guards"])}
+    )

@@ -8,7 +8,7 @@ from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index, MetaData, 
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: Written into every ledger; another number means another release made it.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class TranscriptState(StrEnum):
@@ -128,6 +128,7 @@ class ChunkRow(Base):
     index: Mapped[int] = mapped_column(primary_key=True)
     start: Mapped[int] = mapped_column(comment="samples")
     end: Mapped[int] = mapped_column(comment="samples")
+    speech: Mapped[list[list[int]] | None] = mapped_column(JSON, comment="[start, end] of each run; null without VAD")
     state: Mapped[str] = mapped_column(String(8))
     attempt: Mapped[int] = mapped_column(default=0, comment="times it was claimed")
     fence: Mapped[int] = mapped_column(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from scheduler.coverage import coverage_of
 from scheduler.merge import merge_chunks
 from scheduler.plan import Silence
-from stenopool.domain import Transcript
+from stenopool.domain import MULTIPLE, Segment, Transcript
 from storage.ledger import Ledger, Source, Work
 from storage.records import document_of, provenance_of_record, read_document, result_of_record
 from storage.tables import TranscriptState
@@ -46,7 +47,7 @@ def transcript_of(work: Work, source: Source, name: str) -> Transcript:
         source=name,
         recording=work.recording,
         duration=work.duration,
-        language=work.language,
+        language=spoken_most(segments) if work.language == MULTIPLE else work.language,
         language_probability=work.language_probability,
         segments=segments,
         coverage=coverage,
@@ -55,3 +56,11 @@ def transcript_of(work: Work, source: Source, name: str) -> Transcript:
         damaged=source.damaged,
         channel=source.channel or None,
     )
+
+
+def spoken_most(segments: Iterable[Segment]) -> str | None:
+    """The language of most of the time, where each segment has its own; None where nothing was said."""
+    spoken: Counter[str] = Counter()
+    for segment in segments:
+        spoken[segment.language or ""] += len(segment.span)
+    return max(spoken, key=spoken.__getitem__) if spoken else None

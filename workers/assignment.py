@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from models.checkpoint import Checkpoint
 from models.device import resolve_dtype
 from models.tokens import Vocabulary
-from stenopool.domain import SAMPLE_RATE, DType, Options, Provenance
+from stenopool.domain import MULTIPLE, SAMPLE_RATE, DType, Options, Provenance
 from stenopool.errors import UsageError
+from stenopool.options import options_of, resolved
 from stenopool.version import __version__
+from workers.decoding import prefix
 
 #: Raised whenever the same sound may give another transcript than before (features, decoding, voice activity, plan,
 #: merge): what was made under another one is other work.
-REVISION = "1"
+REVISION = "2"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Assignment:
     """What is to be done with every source."""
 
     provenance: Provenance
-    #: The only language of the checkpoint, where it has just one: nothing is to be detected.
+    #: The only language there can be, of the checkpoint or of those allowed: nothing is to be detected.
     only_language: str | None
     #: A transcript per channel; else channels are mixed.
     split: bool
@@ -40,17 +41,27 @@ class Assignment:
     @property
     def language(self) -> str | None:
         """What is known of the language beforehand."""
-        return self.only_language if self.options.language == "auto" else self.options.language
+        if self.options.language != "auto":
+            return self.options.language
+        return self.only_language or (MULTIPLE if self.options.multilingual else None)
 
     @cached_property
     def digest(self) -> str:
         """A name for all that the text depends on besides the recording; anything else is other work."""
-        parts = [self.provenance.model_digest, self.provenance.dtype, self.options.digest(), REVISION]
+        model = (self.provenance.model_digest, self.provenance.assistant_digest, self.provenance.dtype)
+        parts = [*model, self.options.digest(), REVISION]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def assign(
-    checkpoint: Checkpoint, vocabulary: Vocabulary, options: Options, *, dtype: DType, split: bool, force: bool
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary,
+    options: Options,
+    *,
+    dtype: DType,
+    split: bool,
+    force: bool,
+    assistant: Checkpoint | None = None,
 ) -> Assignment:
     """An assignment that fits the checkpoint.
 
@@ -58,36 +69,34 @@ def assign(
         UsageError: the options do not fit; the message says what would.
         CheckpointError: the checkpoint cannot be read.
     """
-    _check_types(options)
+    options = resolved(options_of(asdict(options)))  # Python callers may hand over anything
     window = checkpoint.dims.window / SAMPLE_RATE
     if not 2 <= options.chunk_length <= window:
         raise UsageError(f"--chunk-length must be between 2 and the model's window of {window:g} seconds")
-    if not 0 <= options.overlap < options.chunk_length / 2:
+    if not 0 <= (options.overlap or 0) < options.chunk_length / 2:
         half = f"less than half of the chunk length of {options.chunk_length:g}"
         raise UsageError(f"--overlap must be between 0 and {half}; name a smaller one")
+    if outside := [token for token in options.suppress_tokens or () if not 0 <= token < checkpoint.dims.n_vocab]:
+        raise UsageError(f"token {outside[0]} to suppress is beyond the vocabulary of {checkpoint.dims.n_vocab}")
     languages = vocabulary.special.languages
     if options.language != "auto":
         options = replace(options, language=vocabulary.language_code(options.language))
-    asked = options.language if options.language != "auto" else next(iter(languages), "en")
-    vocabulary.prompt(asked, options.task)  # refuses a language or a task that the checkpoint does not know
+    if options.multilingual and not languages:
+        raise UsageError(f"{checkpoint.name} knows English only: leave multilingual out")
+    options = replace(options, languages=tuple(vocabulary.language_code(one) for one in options.languages))
+    asked = [options.language] if options.language != "auto" else options.languages or [next(iter(languages), "en")]
+    for language in asked:  # a language or a task that the checkpoint does not know is refused
+        vocabulary.prompt(language, options.task)
+    longest = checkpoint.dims.n_text_ctx // 4
+    if (n_prefix := len(prefix(options, vocabulary))) > longest:
+        raise UsageError(f"a prefix of {n_prefix} tokens is too long; this model takes {longest}")
     provenance = Provenance(
         model=checkpoint.name,
         model_digest=checkpoint.digest,
+        assistant_digest=assistant.digest if assistant else None,
         dtype=resolve_dtype(dtype),
         options=options,
         version=__version__,
     )
-    return Assignment(provenance, only_language=None if languages else "en", split=split, force=force)
-
-
-def _check_types(options: Options) -> None:
-    """Python callers may hand over anything."""
-    for name, kind in (("language", str), ("task", str), ("vad", bool)):
-        if not isinstance(value := getattr(options, name), kind):
-            raise UsageError(f"{name} must be a {kind.__name__}, is {value!r}")
-    for name in ("chunk_length", "overlap", "no_speech_threshold", "log_prob_threshold"):
-        value = getattr(options, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UsageError(f"{name} must be a finite number, is {value!r}")
-    if not 0 <= options.no_speech_threshold <= 1:
-        raise UsageError(f"no_speech_threshold must be between 0 and 1, is {options.no_speech_threshold:g}")
+    only = "en" if not languages else options.languages[0] if len(options.languages) == 1 else None
+    return Assignment(provenance, only_language=only, split=split, force=force)

@@ -75,7 +75,8 @@ class Driver:
         split: a transcript per channel; else channels are mixed.
         force: work that is done is done again.
         observer: told of progress.
-        engine: one of that checkpoint, dtype and batch size to use, if it is loaded already.
+        engine: one of that checkpoint, dtype, batch size and assistant to use, if it is loaded already.
+        assistant: a smaller model that drafts for it.
         stop: set it to interrupt: `run` raises KeyboardInterrupt at its next turn.
 
     Raises:
@@ -96,10 +97,14 @@ class Driver:
         force: bool = False,
         observer: Observer | None = None,
         engine: Engine | None = None,
+        assistant: Checkpoint | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         vocabulary = engine.vocabulary if engine else Vocabulary(checkpoint)
-        self._assignment = assign(checkpoint, vocabulary, options, dtype=dtype, split=split, force=force)
+        helper = engine.assistant if engine else assistant
+        self._assignment = assign(
+            checkpoint, vocabulary, options, dtype=dtype, split=split, force=force, assistant=helper
+        )
         use_compile_cache(config.cache / "xla")
         self._observer = observer
         self._stop = stop or threading.Event()
@@ -116,7 +121,7 @@ class Driver:
                 self._presence.worker,
                 self._assignment,
                 vocabulary,
-                make_engine=lambda: Engine(checkpoint, dtype=dtype, batch_size=batch_size),
+                make_engine=lambda: Engine(checkpoint, dtype=dtype, batch_size=batch_size, assistant=helper),
                 engine=engine,
                 observer=observer,
             )
@@ -218,7 +223,7 @@ class Driver:
     # Transcribing: in the caller's thread
 
     def _load(self) -> None:
-        self._transcriber.engine.warm()
+        self._transcriber.warm()
 
     def _turn(self) -> bool:
         self._load()

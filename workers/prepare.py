@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 from scheduler.plan import Plan, SpeechRun, plan_recording, plan_without_vad
-from stenopool.domain import SAMPLE_RATE
+from stenopool.domain import SAMPLE_RATE, Chunk, Span
 from storage.ledger import Ledger, Source, Work
 from storage.objects import FolderStore
 from storage.records import record_of_provenance
@@ -105,7 +107,7 @@ def _plan(one: Ingested, assignment: Assignment, ledger: Ledger) -> Work:
         assignment.digest,
         provenance=record_of_provenance(assignment.provenance),
         language=assignment.language,
-        chunks=[chunk.span for chunk in plan.chunks],
+        chunks=plan.chunks,
         silences=[(silence.span, silence.score) for silence in plan.silences],
         again=assignment.force,
     )
@@ -114,8 +116,18 @@ def _plan(one: Ingested, assignment: Assignment, ledger: Ledger) -> Work:
 def plan_ingested(one: Ingested, assignment: Assignment) -> Plan:
     """Cut what was decoded into chunks and silences."""
     options = assignment.options
-    window, overlap = round(options.chunk_length * SAMPLE_RATE), round(options.overlap * SAMPLE_RATE)
+    window, overlap = round(options.chunk_length * SAMPLE_RATE), round((options.overlap or 0) * SAMPLE_RATE)
     if one.activity is None:
         return plan_without_vad(one.duration, window=window, overlap=overlap)
     runs = [SpeechRun(span, score) for span, score in one.activity.runs()]
-    return plan_recording(one.duration, runs, peak=one.activity.peak, window=window, overlap=overlap)
+    plan = plan_recording(one.duration, runs, peak=one.activity.peak, window=window, overlap=overlap)
+    return replace(plan, chunks=tuple(with_speech(plan.chunks, [run.span for run in runs])))
+
+
+def with_speech(chunks: Iterable[Chunk], runs: Sequence[Span]) -> Iterator[Chunk]:
+    """The chunks, each with the runs of speech in it; both are in order of time."""
+    ends = [run.end for run in runs]
+    for chunk in chunks:
+        first = bisect_right(ends, chunk.span.start)
+        inside = takewhile(lambda run, end=chunk.span.end: run.start < end, runs[first:])  # type: ignore[misc]
+        yield replace(chunk, speech=tuple(both for run in inside if (both := run.intersection(chunk.span))))

@@ -15,18 +15,20 @@ from typing import Protocol
 
 import numpy as np
 
-from models.engine import Engine, Heard, Request
+from models.decoding.requests import Heard, Request
+from models.engine import Engine
 from models.tokens import Vocabulary
 from scheduler.language import Election
-from stenopool.domain import SAMPLE_RATE, ChunkResult, Span
+from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Span
 from stenopool.errors import EngineError, LedgerError
 from storage.ledger import Claim, Ledger, Work
 from storage.objects import FolderStore
 from storage.records import record_of_result
 from workers.assignment import Assignment
+from workers.decoding import decoding_of
 from workers.ingest import read_pcm
 from workers.prepare import SourceFile
-from workers.transcribe import chunk_result
+from workers.transcribe import chunk_result, silence
 
 RENEW_EVERY = 10.0  # seconds; leases are good for much longer
 
@@ -107,6 +109,12 @@ class Transcriber:
         if self._engine is None:
             self._engine = self._make_engine()
         return self._engine
+
+    def warm(self) -> None:
+        """Load the engine, and compile what its chunks will need."""
+        whole = Chunk(index=0, span=Span(0, 0))
+        language = self._assignment.language if self._assignment.language != MULTIPLE else None
+        self.engine.warm(decoding_of(self._assignment.options, whole, self._vocabulary, language))
 
     @property
     def loaded(self) -> bool:
@@ -195,15 +203,14 @@ class Transcriber:
         requests = []
         for claim in self._ledger.claim(self._worker, known, limit):
             one = self._open[claim.transcript]
+            pcm = self._pcm(one, claim.span)
+            if result := silence(claim.chunk, pcm, one.work.language or ""):
+                self._keep(one, claim, result)
+                continue
             self._held[claim.transcript, claim.index] = claim
-            requests.append(
-                Request(
-                    key=claim,
-                    pcm=self._pcm(one, claim.span),
-                    language=one.work.language,
-                    task=self._assignment.options.task,
-                )
-            )
+            language = None if one.work.language == MULTIPLE else one.work.language
+            decoding = decoding_of(self._assignment.options, claim.chunk, self._vocabulary, language)
+            requests.append(Request(key=claim, pcm=pcm, decoding=decoding))
         return requests
 
     def _finish(self, claim: Claim, heard: Heard) -> None:
@@ -213,9 +220,8 @@ class Transcriber:
             return
         result = chunk_result(
             heard,
-            index=claim.index,
-            span=claim.span,
-            language=one.work.language or "",
+            claim.chunk,
+            language=heard.language or "",
             vocabulary=self._vocabulary,
             options=self._assignment.options,
         )
@@ -257,7 +263,7 @@ class Transcriber:
     def _device_works(self) -> bool:
         """Whether the device decodes a second of silence: then what it failed on is the chunk's fault."""
         try:
-            self.engine.submit([Request(key=None, pcm=np.zeros(SAMPLE_RATE, np.int16), language=None)])
+            self.engine.submit([Request(key=None, pcm=np.zeros(SAMPLE_RATE, np.int16), decoding=None)])
             while self.engine.busy:
                 self.engine.step()
         except EngineError:
@@ -272,7 +278,7 @@ class Transcriber:
             if indices := one.election.ask(limit - len(requests)):
                 spans = self._ledger.spans(id)
                 requests += [
-                    Request(key=Question(id, index), pcm=self._pcm(one, spans[index]), language=None)
+                    Request(key=Question(id, index), pcm=self._pcm(one, spans[index]), decoding=None)
                     for index in indices
                 ]
         return requests
@@ -281,6 +287,7 @@ class Transcriber:
         one = self._open.get(question.transcript)
         if one is None or one.election is None:
             return
-        if elected := one.election.count(heard.languages):
+        allowed = self._assignment.options.languages or heard.languages
+        if elected := one.election.count({code: heard.languages[code] for code in allowed}):
             self._ledger.set_language(question.transcript, *elected)
             one.work = self._ledger.work(question.transcript)

@@ -39,7 +39,7 @@ class Decoding:
     no_speech_threshold: float | None = None
     #: Tokens of what came before; the last of them are taken as far as half of the context holds them.
     prompt: tuple[int, ...] = ()
-    #: Tokens that the text begins with; they are not part of the answer.
+    #: Tokens that the text begins with, at most a quarter of the context; they are not part of the answer.
     prefix: tuple[int, ...] = ()
     timestamps: bool = True
     #: Latest first timestamp in seconds; None for any.
@@ -110,7 +110,7 @@ class Heard:
     temperature: float
     #: In which it was decoded; None where only the language was asked for.
     language: str | None
-    #: Probability of each language; empty where it was given, or the checkpoint knows only one.
+    #: Probability of each language; empty where the checkpoint knows only one.
     languages: dict[str, float]
     stop: Stop
     #: Why the texts at other temperatures were not good enough, in turn.
@@ -139,19 +139,19 @@ def prompt_of(vocabulary: Vocabulary, decoding: Decoding, language: str, half: i
         vocabulary: of the checkpoint.
         decoding: what is asked.
         language: in which to decode.
-        half: of the decoder's context: the longest previous text, its mark included, and the longest prefix.
+        half: of the decoder's context: the longest previous text, its mark included.
     """
     special = vocabulary.special
     before = (special.start_of_previous, *decoding.prompt[-(half - 1) :]) if decoding.prompt else ()
     untimed = () if decoding.timestamps else (special.no_timestamps,)
     steering = vocabulary.prompt(language, decoding.task)
-    return Prompt((*before, *steering, *untimed, *decoding.prefix[-(half - 1) :]), len(before))
+    return Prompt((*before, *steering, *untimed, *decoding.prefix), len(before))
 
 
 def longest_prompt(decoding: Decoding, half: int) -> int:
     """Tokens of the longest prompt that this decoding may ask for, in any window of its recording."""
     before = min(len(decoding.prompt) + 1, half) if decoding.prompt else 0
-    return max(before, half if decoding.seek else 0) + 4 + min(len(decoding.prefix), half - 1)
+    return max(before, half if decoding.seek else 0) + 4 + len(decoding.prefix)
 
 
 def latest_start(special: SpecialTokens, decoding: Decoding) -> int:

@@ -6,8 +6,8 @@ once: a slot's chunk, prompt, position, temperature, limits and end are data, no
 prefill / insert / generate.
 
 A slot holds `width` hypotheses: 1, or the beams, or the samples. They share the slot's keys and values of the audio.
-Those of the text lie in `width` rows, and are never moved when one hypothesis continues another: each notes in whose row
-it finds each position.
+Those of the text lie in `width` rows, and are never moved when one hypothesis continues another: each notes in whose
+row it finds each position.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.decoding.rules import Limits
 from models.features import log_mel
 from models.tokens import SpecialTokens
 from models.whisper.dims import ModelDimensions
-from models.whisper.modules import KeysValues, Whisper
+from models.whisper.modules import Kept, KeysValues, Whisper
 from models.whisper.quantize import Quantized, quantized
 
 
@@ -115,7 +115,7 @@ class Slots:
 
     #: float32 [slot]: probability of <|nospeech|> after <|startoftranscript|>.
     no_speech: Array
-    #: float32 [slot, language]: probabilities after <|startoftranscript|>, in the order of the special tokens' languages.
+    #: float32 [slot, language]: probabilities after <|startoftranscript|>, in the order of the special tokens.
     languages: Array
 
 
@@ -332,11 +332,11 @@ def _widened(slots: Slots, arrivals: Arrivals) -> tuple[int, int, int]:
 
 def _as_kept(cross: KeysValues, like: KeysValues) -> KeysValues:
     """Quantised where the slots keep int8."""
-    return tuple(
-        tuple(quantized(new) if isinstance(old, Quantized) and not isinstance(new, Quantized) else new
-              for new, old in zip(pair, kept, strict=True))
-        for pair, kept in zip(cross, like, strict=True)
-    )  # fmt: skip
+
+    def one(new: Kept, old: Kept) -> Kept:
+        return quantized(new) if isinstance(old, Quantized) and not isinstance(new, Quantized) else new
+
+    return tuple((one(k, like_k), one(v, like_v)) for (k, v), (like_k, like_v) in zip(cross, like, strict=True))
 
 
 def _prefill(whisper: Whisper, arrivals: Arrivals, cross: KeysValues) -> tuple[KeysValues, Array]:

@@ -1,4 +1,4 @@
-"""Speculative decoding: an assistant drafts a few tokens, the model checks them all in one step (Leviathan et al. 2023).
+"""Speculative decoding (Leviathan et al. 2023): an assistant drafts a few tokens, the model checks them in one step.
 
 Greedy only, and exact: a drafted token counts where it is the one that the model itself would have taken. Every slot
 accepts as many as it can; the others are not held up. A round reads the model's weights and its keys and values of the
@@ -36,7 +36,7 @@ def advance_drafted(
 
 
 def _round(whisper: Whisper, draft: Whisper, special: SpecialTokens, drafted: int, slots: Slots) -> Slots:
-    n_slots, _, kept = slots.ancestor.shape
+    kept = slots.ancestor.shape[2]
     first = jnp.take_along_axis(slots.tokens[:, 0], slots.position[:, None], axis=1)
     at = jnp.arange(kept)[None, None]
 

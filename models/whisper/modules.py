@@ -111,7 +111,7 @@ class Attention(nnx.Module):
     def scores(self, x: Array, keys: Kept) -> Array:
         """Scaled similarities of x [batch, q, d] with the keys, float32 [batch, head, q, k]: before the softmax."""
         queries = self._heads(self.query(x))
-        scale = queries.shape[-1] ** -0.5
+        scale = float(queries.shape[-1] ** -0.5)
         if isinstance(keys, Quantized):
             products = _product("bhqd,bhkd->bhqk", queries, keys.values.astype(x.dtype))
             return products * keys.scale.swapaxes(2, 3) * scale
@@ -241,7 +241,7 @@ class Decoder(nnx.Module):
             heads: (layer, head) of the cross-attention.
 
         Returns:
-            float32 [batch, length, n_vocab]; and scores before the softmax, float32 [batch, heads, length, n_audio_ctx].
+            float32 [batch, length, n_vocab]; and float32 [batch, heads, length, n_audio_ctx], before the softmax.
         """
         batch, length = tokens.shape
         x = self._embed(tokens, jnp.broadcast_to(jnp.arange(length), (batch, length)))

@@ -9,12 +9,13 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenopool.cli.options import SectionedCommand, decoding_options, taken
 from stenopool.config import Config
 from stenopool.domain import DTYPES, SAMPLE_RATE, CoverageKind, Options, Transcript
 from stenopool.errors import StenopoolError, UsageError
@@ -23,8 +24,6 @@ from stenopool.formats import FORMATS
 if TYPE_CHECKING:
     from workers.local import Outcome
     from workers.prepare import SourceFile
-
-DEFAULTS = Options()
 
 OK, FAILED, INCOMPLETE = 0, 1, 3
 
@@ -45,7 +44,7 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
     return int(value)
 
 
-@click.command(no_args_is_help=True)
+@click.command(cls=SectionedCommand, no_args_is_help=True)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
     "-o",
@@ -71,14 +70,6 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
     show_default=True,
     help="pocket (bundled, small), a folder, or a Hugging Face repository (openai/whisper-large-v3-turbo).",
 )
-@click.option("-l", "--language", default="auto", show_default=True, help="Code or English name, or auto to detect it.")
-@click.option(
-    "--task",
-    type=click.Choice(["transcribe", "translate"]),
-    default="transcribe",
-    show_default=True,
-    help="Write what is said, or its English translation.",
-)
 @click.option(
     "--channels",
     type=click.Choice(["mix", "split"]),
@@ -86,35 +77,14 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
     show_default=True,
     help="Mix all channels, or make a transcript of each.",
 )
-@click.option(
-    "--chunk-length", type=float, default=DEFAULTS.chunk_length, show_default=True, help="Longest chunk, seconds."
-)
-@click.option(
-    "--overlap",
-    type=float,
-    default=DEFAULTS.overlap,
-    show_default=True,
-    help="Seconds that chunks share where speech has no pause to cut in.",
-)
-@click.option("--vad/--no-vad", default=DEFAULTS.vad, show_default=True, help="Leave silence out.")
-@click.option(
-    "--no-speech-threshold",
-    type=click.FloatRange(0, 1),
-    default=DEFAULTS.no_speech_threshold,
-    show_default=True,
-    help="A chunk is taken for silence if the model finds no speech likelier than this and ...",
-)
-@click.option(
-    "--log-prob-threshold",
-    type=float,
-    default=DEFAULTS.log_prob_threshold,
-    show_default=True,
-    help="... its text, per token, less likely than this.",
-)
 @click.option("--batch-size", default="auto", show_default=True, callback=_batch_size, help="Chunks decoded together.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Precision.")
+@click.option(
+    "--assistant", metavar="MODEL", help="A smaller model that drafts greedy text for it: the same text, sooner."
+)
 @click.option("--force", is_flag=True, help="Do again what is done already.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@decoding_options
 def transcribe(files: Sequence[str], **arguments: Any) -> None:
     """Transcribe audio and video files; - reads one from standard input.
 
@@ -125,7 +95,7 @@ def transcribe(files: Sequence[str], **arguments: Any) -> None:
       stenopool transcribe talk.mp3 lecture.mkv call.wav -o out/ --format txt,srt,vtt,json,tsv
     """
     stems = output_stems(files)
-    options = Options(**{field.name: arguments.pop(field.name) for field in fields(Options)})
+    options = taken(arguments)
     context = click.get_current_context()
     with _spooled_stdin(files) as paths:
         code = _Command(options=options, stop=context.obj, **arguments).run(files, paths, stems)
@@ -143,6 +113,7 @@ class _Command:
     channels: str
     batch_size: int | None
     dtype: Any
+    assistant: str | None
     force: bool
     quiet: bool
     #: Set by an interrupt.
@@ -185,6 +156,7 @@ class _Command:
                 split=self.channels == "split",
                 force=self.force,
                 observer=progress,
+                assistant=find_checkpoint(self.assistant) if self.assistant else None,
                 stop=self.stop,
             ) as driver,
         ):

@@ -1,7 +1,8 @@
 """The transcript as JSON. `transcript.schema.json` and docs/transcript-json.md describe the document.
 
 Samples are the truth; seconds and the joined text stand beside them for those who only read, and are not read back.
-The document is spelled out key by key: a field added to the domain appears in it only with a new `VERSION`.
+The document is spelled out key by key, but for the options: a field added to the domain appears in it only with a new
+`VERSION`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict
 from typing import Any
 
 from stenopool.domain import CoveragePiece, Provenance, Segment, Span, Transcript
 from stenopool.formats.timecode import milliseconds
 
 SCHEMA = "stenopool/transcript"
-VERSION = 1
+VERSION = 2
 
 #: File names that are no UTF-8 reach Python as these; JSON can spell them, UTF-8 cannot.
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -53,6 +55,9 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "compression_ratio": _finite(segment.compression_ratio),
         "no_speech_prob": _finite(segment.no_speech_prob),
         "temperature": _finite(segment.temperature),
+        "language": segment.language,
+        "guards": list(segment.guards),
+        "suspicion": _finite(segment.suspicion),
         "words": [
             {**_span(word.span), "text": word.text, "probability": _finite(word.probability)} for word in segment.words
         ],
@@ -69,20 +74,13 @@ def _piece(piece: CoveragePiece) -> dict[str, Any]:
 
 
 def _provenance(provenance: Provenance) -> dict[str, Any]:
-    options = provenance.options
     return {
         "model": provenance.model,
         "model_digest": provenance.model_digest,
+        "assistant_digest": provenance.assistant_digest,
         "dtype": provenance.dtype,
-        "options": {
-            "language": options.language,
-            "task": options.task,
-            "chunk_length": options.chunk_length,
-            "overlap": options.overlap,
-            "vad": options.vad,
-            "no_speech_threshold": options.no_speech_threshold,
-            "log_prob_threshold": options.log_prob_threshold,
-        },
+        # All of them, in the order of the domain: those who read need not know our defaults.
+        "options": asdict(provenance.options),
         "version": provenance.version,
     }
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, NoReturn, TypeVar, cast, get_args
+from dataclasses import fields
+from typing import Any, NoReturn, TypeVar
 
 from stenopool.domain import (
     Coverage,
@@ -17,12 +18,12 @@ from stenopool.domain import (
     Provenance,
     Segment,
     Span,
-    Task,
     Transcript,
     Word,
 )
 from stenopool.errors import UsageError
 from stenopool.formats.document import SCHEMA, VERSION
+from stenopool.options import options_of
 
 _Value = TypeVar("_Value")
 _JSON_NAMES = {
@@ -101,6 +102,9 @@ class _Reader:
                 compression_ratio=self._figure_or_nan("compression_ratio"),
                 no_speech_prob=self._figure_or_nan("no_speech_prob"),
                 temperature=self._figure_or_nan("temperature"),
+                language=self._get_or_none("language", str),
+                guards=tuple(self._strings("guards")),
+                suspicion=self._number("suspicion"),
                 words=tuple(reader.word() for reader in self._objects("words")),
             )
         )
@@ -126,6 +130,7 @@ class _Reader:
             Provenance(
                 model=self._get("model", str),
                 model_digest=self._get("model_digest", str),
+                assistant_digest=self._get_or_none("assistant_digest", str),
                 dtype=self._get("dtype", str),
                 options=self._object("options").options(),
                 version=self._get("version", str),
@@ -133,20 +138,11 @@ class _Reader:
         )
 
     def options(self) -> Options:
-        task = self._get("task", str)
-        if task not in get_args(Task):
-            raise self._unfit("task", f"must be one of {', '.join(get_args(Task))}, is {task!r}")
-        return self._done(
-            Options(
-                language=self._get("language", str),
-                task=cast(Task, task),
-                chunk_length=self._number("chunk_length"),
-                overlap=self._number("overlap"),
-                vad=self._get("vad", bool),
-                no_speech_threshold=self._number("no_speech_threshold"),
-                log_prob_threshold=self._number("log_prob_threshold"),
-            )
-        )
+        values = {field.name: self._take(field.name) for field in fields(Options)}
+        try:
+            return self._done(options_of(values))
+        except UsageError as e:
+            raise UsageError(f"not a Stenopool transcript: {self._path}{e}") from e
 
     def _span(self) -> Span:
         self._skip("start", "end")
@@ -192,6 +188,13 @@ class _Reader:
 
     def _object(self, key: str) -> _Reader:
         return _Reader(self._get(key, dict), f"{self._path}{key}.")
+
+    def _strings(self, key: str) -> list[str]:
+        values = self._get(key, list)
+        for index, value in enumerate(values):
+            if not isinstance(value, str):
+                raise self._mistyped(f"{key}[{index}]", str, value)
+        return values
 
     def _objects(self, key: str) -> list[_Reader]:
         readers = []

@@ -14,11 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from models.checkpoint import Checkpoint
-from models.decoding.rules import Rules
-from models.decoding.slots import Arrivals, Slots, advance, empty_slots, fill
+from models.decoding.fallback import Hypothesis, best
+from models.decoding.requests import Decoding, Prompt, Request
+from models.decoding.slots import Shape
+from models.decoding.steps import Search
 from models.features import log_mel
+from models.group import Group, Job, Setup
 from models.tokens import SpecialTokens
 from models.whisper.modules import Whisper
 from models.whisper.weights import load_whisper
@@ -93,13 +97,15 @@ def test_plain_greedy_tokens_are_those_of_transformers(case: Case) -> None:
     cross = decoder.cross_keys_values(case.model.encoder(case.features))
     d_head = case.checkpoint.dims.d_model // case.checkpoint.dims.n_text_head
     empty = jnp.zeros((1, case.checkpoint.dims.n_text_head, 32, d_head))
-    past = tuple((empty, empty) for _ in cross)
-    step = jax.jit(lambda *a: decoder.step(*a))
+    past: Any = tuple((empty, empty) for _ in cross)
+    step = jax.jit(lambda *a: decoder.extend(*a))
     tokens = list(weights.FORCED[:3])
     for position in range(3 + weights.PLAIN_STEPS - 1):
-        logits, past = step(jnp.asarray([tokens[position]]), jnp.asarray([position]), past, cross)
+        here = jnp.asarray([[position]])
+        seen = jnp.arange(32)[None, None] <= position
+        states, past = step(jnp.asarray([[tokens[position]]]), here, here, seen, past, cross)
         if position + 1 == len(tokens):
-            tokens.append(int(jnp.argmax(logits[0])))
+            tokens.append(int(jnp.argmax(decoder.logits(states)[0, 0])))
 
     assert tokens[3:] == case.expected["plain"].tolist()
 
@@ -109,50 +115,40 @@ def _special(expected: dict[str, np.ndarray]) -> SpecialTokens:
     return SpecialTokens(
         end_of_text=eot,
         start_of_transcript=sot,
+        start_of_previous=no_speech - 1,
         no_speech=no_speech,
         no_timestamps=no_timestamps,
         timestamp_begin=begin,
         languages={str(token): token for token in expected["language_tokens"].tolist()},
         tasks={"transcribe": transcribe, "translate": translate},
         suppressed=tuple(expected["suppressed"].tolist()),
+        steering=(),
         suppressed_at_begin=(space, eot),
         max_initial_timestamp=50,
     )
 
 
-def _decode(case: Case, rows: int, sampled: int) -> Slots:
-    """The sound in every slot, decoded to the end under the rules."""
+def _decode(case: Case, decoding: Decoding) -> tuple[Hypothesis, float, np.ndarray]:
+    """The sound in one of three slots, decoded to the end; the answer, <|nospeech|> and the languages."""
     special = _special(case.expected)
-    rules = Rules(special, case.checkpoint.dims.n_vocab)
-    prompt = [special.start_of_transcript, special.start_of_transcript + 1, special.tasks["transcribe"]]
-    longest = len(prompt) + sampled
-    slots = empty_slots(case.checkpoint.dims, rules, n_slots=rows, longest=longest, dtype=jnp.float32)
-    arrivals = Arrivals(
-        pcm=jnp.tile(jnp.asarray(weights.sound())[None], (rows, 1)),
-        slot=jnp.arange(rows),
-        tokens=jnp.tile(jnp.asarray(prompt + [0] * sampled)[None], (rows, 1)),
-        prompt_length=jnp.full(rows, len(prompt)),
-        limit=jnp.full(rows, longest),
-    )
-    slots = jax.jit(lambda s, a: fill(case.model, case.checkpoint.dims.n_mels, s, a))(slots, arrivals)
-    decoded: Slots = jax.jit(lambda s: advance(case.model, rules, s, longest))(slots)
-    return decoded
+    graph, params = nnx.split((case.model, None))
+    dims = case.checkpoint.dims
+    setup = Setup(graph, params, dims, None, special, jnp.float32, False, ((0, 0),), 1, lambda _: None)
+    group = Group(setup, Search.GREEDY, Shape(n_slots=3, width=1, room=4, length=4 + dims.n_text_ctx // 2))
+    prompt = (special.start_of_transcript, special.start_of_transcript + 1, special.tasks["transcribe"])
+    job = Job(Request(key=0, pcm=weights.sound(), decoding=decoding), "en")
+    group.fill([(1, job, Prompt(prompt, 0))])
+    while not group.finished():
+        group.advance()
+    texts, no_speech, languages = group.outcomes([1])[1]
+    return best(texts, decoding.length_penalty), no_speech, languages
 
 
 def test_tokens_under_the_rules_are_those_of_openai_whisper(case: Case) -> None:
     """Timestamp rules, suppress lists, scores and language probabilities equal openai/whisper's `decode`."""
-    expected = case.expected["ruled"].tolist()
+    answer, no_speech, languages = _decode(case, Decoding(language="en", max_new_tokens=48))
 
-    slots = _decode(case, rows=1, sampled=48)
-
-    end = int(slots.position[0]) + 1
-    tokens = slots.tokens[0, 3:end].tolist()
-    if tokens[-1] == case.expected["special"][0]:
-        tokens.pop()
-    assert not slots.active.any()
-    assert tokens == expected
-    assert float(slots.sum_logprob[0]) / (len(tokens) + 1) == pytest.approx(
-        float(case.expected["avg_logprob"]), abs=1e-4
-    )
-    assert float(slots.no_speech[0]) == pytest.approx(float(case.expected["no_speech_prob"]), rel=1e-3)
-    assert _largest(slots.languages[0], case.expected["languages"]) <= 1e-5
+    assert list(answer.tokens) == case.expected["ruled"].tolist()
+    assert answer.avg_logprob == pytest.approx(float(case.expected["avg_logprob"]), abs=1e-4)
+    assert no_speech == pytest.approx(float(case.expected["no_speech_prob"]), rel=1e-3)
+    assert _largest(languages, case.expected["languages"]) <= 1e-5

@@ -18,7 +18,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 
 import storage.database
-from stenopool.domain import Span
+from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.database import database_clock, open_database
 from storage.ledger import Ledger, Source
@@ -255,7 +255,7 @@ def test_a_ledger_that_is_damaged_later(tmp_path: Path) -> None:
 FILLER = """
 import resource, sys
 from pathlib import Path
-from stenopool.domain import Span
+from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.database import open_database
 from storage.ledger import Ledger
@@ -264,8 +264,8 @@ path = Path(sys.argv[1])
 ledger = Ledger(open_database(path))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
-    spans = [Span(i, i + 1) for i in range(5_000)]
-    ledger.plan("ab", "work", provenance={}, language="en", chunks=spans, silences=[])
+    chunks = [Chunk(index=i, span=Span(i, i + 1)) for i in range(5_000)]
+    ledger.plan("ab", "work", provenance={}, language="en", chunks=chunks, silences=[])
 except LedgerError as error:
     print(error)
 ledger.close()
@@ -286,7 +286,9 @@ def test_a_disk_without_room(tmp_path: Path) -> None:
     )
     with opened(path) as ledger:
         assert ledger.latest("ab", "work") is None
-        work = ledger.plan("ab", "work", provenance={}, language="en", chunks=[Span(0, 1)], silences=[])
+        work = ledger.plan(
+            "ab", "work", provenance={}, language="en", chunks=[Chunk(index=0, span=Span(0, 1))], silences=[]
+        )
         assert ledger.latest("ab", "work") == work
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.engine import Engine, Heard, Request
+from models.decoding.requests import Heard, Request
+from models.engine import Engine
 from stenopool.config import Config
 from stenopool.domain import CoverageKind, Options
 from stenopool.errors import EngineError, LedgerError

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from models.checkpoint import BUNDLED, Checkpoint, find_checkpoint
-from models.engine import Engine, Heard, Request
+from models.decoding.requests import Decoding, Heard, Request
+from models.engine import Engine
 from stenopool.errors import EngineError, UsageError
 from tests import sounds
 
 S = 16_000  # one second
+ENGLISH = Decoding(language="en")
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +28,11 @@ def requests() -> list[Request]:
     pcm = sounds.read(sounds.SAMPLE)
     seconds = [(0, 30), (30, 60), (60, 73.4), (75, 78), (80, 80)]
     chunks = [
-        Request(key=number, pcm=pcm[round(start * S) : round(end * S)], language="en")
+        Request(key=number, pcm=pcm[round(start * S) : round(end * S)], decoding=ENGLISH)
         for number, (start, end) in enumerate(seconds)
     ]
-    chunks.insert(2, Request(key="ask whole", pcm=chunks[0].pcm, language=None))
-    chunks.insert(5, Request(key="ask short", pcm=chunks[4].pcm, language=None))
+    chunks.insert(2, Request(key="ask whole", pcm=chunks[0].pcm, decoding=None))
+    chunks.insert(5, Request(key="ask short", pcm=chunks[4].pcm, decoding=None))
     return chunks
 
 
@@ -132,7 +134,7 @@ def test_requests_are_taken_as_slots_fall_free(pool_engine: Engine, requests: li
         nonlocal taken
         for key in range(5):
             taken += 1
-            yield Request(key=key, pcm=requests[0].pcm, language=None)
+            yield Request(key=key, pcm=requests[0].pcm, decoding=None)
 
     running = pool_engine.run(source())
     assert taken == 0
@@ -147,7 +149,7 @@ def test_a_chunk_longer_than_the_window_is_refused(
     pool_engine: Engine, requests: list[Request], alone: dict[object, Heard]
 ) -> None:
     """A window is 480,000 samples; one more is refused, and those that came with it take no slot."""
-    window = Request(key="window", pcm=np.zeros(480_000, np.int16), language=None)
+    window = Request(key="window", pcm=np.zeros(480_000, np.int16), decoding=None)
     longer = replace(window, pcm=np.zeros(480_001, np.int16))
 
     pool_engine.submit([requests[4]])
@@ -172,7 +174,7 @@ def test_more_chunks_than_slots_are_refused(pool_engine: Engine, requests: list[
 def test_unknown_languages_are_refused(pool_engine: Engine, requests: list[Request]) -> None:
     """A chunk in a language that the checkpoint does not know takes no slot."""
     with pytest.raises(UsageError, match="does not know the language 'xx'"):
-        pool_engine.submit([requests[0], replace(requests[1], language="xx")])
+        pool_engine.submit([requests[0], replace(requests[1], decoding=Decoding(language="xx"))])
 
     assert not pool_engine.busy
 
@@ -187,7 +189,7 @@ def test_a_batch_size_is_a_positive_number(batch_size: int) -> None:
 def test_a_batch_that_no_memory_holds() -> None:
     """A device without room for the slots says what to do, in one line."""
     with pytest.raises(EngineError, match=r"^pocket: the device failed \(RESOURCE_EXHAUSTED.*smaller --batch-size$"):
-        Engine(find_checkpoint("pocket"), dtype="float32", batch_size=1_000_000_000)
+        Engine(find_checkpoint("pocket"), dtype="float32", batch_size=1_000_000_000).warm()
 
 
 def test_dropped_chunks_leave_no_trace(
@@ -210,9 +212,9 @@ def test_a_loop_ends_at_the_limit(tmp_path: Path, requests: list[Request]) -> No
     (endless / "generation_config.json").write_text(json.dumps(generation | {"suppress_tokens": [1000]}))
     engine = Engine(Checkpoint("endless", endless), dtype="float32", batch_size=1)
 
-    heard = decode(engine, [requests[4], replace(requests[4], key="next", language=None)])
+    heard = decode(engine, [requests[4], replace(requests[4], key="next", decoding=None)])
 
-    assert len(heard[3].tokens) == engine.longest_text == 224
+    assert len(heard[3].tokens) == 224
     assert -20 < heard[3].avg_logprob < 0
     assert heard["next"].tokens == ()
     assert not engine.busy

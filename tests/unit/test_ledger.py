@@ -21,7 +21,7 @@ from sqlalchemy import Engine, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from stenopool.domain import Span
+from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.database import database_clock, open_database
 from storage.ledger import LEASE, Claim, Ledger, Source, Work
@@ -57,9 +57,9 @@ def source(channel: int, recording: str = RECORDING, **other: Any) -> Source:
 
 def plan(ledger: Ledger, chunks: int = 3, *, language: str | None = "en", **other: Any) -> Work:
     """A transcript with chunks of a second each."""
-    spans = [Span(i * S, (i + 1) * S) for i in range(chunks)]
+    planned = [Chunk(index=i, span=Span(i * S, (i + 1) * S)) for i in range(chunks)]
     given = {"recording": RECORDING, "work_digest": "work", "provenance": {}, "silences": [], "again": True, **other}
-    return ledger.plan(language=language, chunks=spans, **given)
+    return ledger.plan(language=language, chunks=planned, **given)
 
 
 def table(engine: Engine, transcript: int) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ def test_a_plan_is_kept_as_it_was_made(ledger: Ledger) -> None:
         "work",
         provenance={"model": "pocket"},
         language=None,
-        chunks=[Span(0, 10 * S), Span(20 * S, 50 * S)],
+        chunks=[Chunk(index=0, span=Span(0, 10 * S)), Chunk(index=1, span=Span(20 * S, 50 * S))],
         silences=silences,
     )
 
@@ -270,13 +270,13 @@ def test_a_language_that_was_given_stays(ledger: Ledger) -> None:
 def test_a_chunk_goes_from_ready_to_leased_to_done(engine: Engine, ledger: Ledger) -> None:
     """Each step leaves in its row what the next one needs, and nothing else."""
     work = plan(ledger, 1)
-    place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S}
+    place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S, "speech": None}
     ready = {"state": "ready", "attempt": 0, "fence": 0, "worker": None, "lease_until": None, "result": None}
     assert table(engine, work.id) == [place | ready]
 
     [claim] = ledger.claim("ada", [work.id], 1)
 
-    assert claim == Claim(transcript=work.id, index=0, span=Span(0, S), fence=1)
+    assert claim == Claim(transcript=work.id, chunk=Chunk(index=0, span=Span(0, S)), fence=1)
     [row] = table(engine, work.id)
     assert row.pop("lease_until") > 0
     assert row == place | {"state": "leased", "attempt": 1, "fence": 1, "worker": "ada", "result": None}

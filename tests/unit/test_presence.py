@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from stenopool.domain import Span
+from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.database import open_database
 from storage.ledger import Ledger, Source
@@ -157,8 +157,8 @@ def test_the_chunks_of_the_dead_are_free_at_once(presence: Presence, tmp_path: P
     """Long before the lease runs out, the ledger gives them to somebody else."""
     ledger = Ledger(open_database(tmp_path / "ledger.sqlite"))
     ledger.add_sources("file", [Source(channel=0, recording="ab", duration=9, ended_early=None, damaged=0)])
-    spans = [Span(i, i + 1) for i in range(3)]
-    work = ledger.plan("ab", "work", provenance={}, language="en", chunks=spans, silences=[])
+    chunks = [Chunk(index=i, span=Span(i, i + 1)) for i in range(3)]
+    work = ledger.plan("ab", "work", provenance={}, language="en", chunks=chunks, silences=[])
     with child(tmp_path / "workers") as (killed, worker):
         ledger.claim(worker, [work.id], 2)
         ledger.claim(presence.worker, [work.id], 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.decoding.rules import History, Rules
+from models.decoding.rules import History, Limits, log_probabilities
 from models.tokens import SpecialTokens
 
 # A vocabulary of 8 words, the end, five tokens that steer, and 10 timestamps.
@@ -17,23 +17,41 @@ WORDS, END, NO_TIMESTAMPS, BEGIN, SIZE = 8, 8, 13, 14, 24
 SPECIAL = SpecialTokens(
     end_of_text=END,
     start_of_transcript=9,
+    start_of_previous=10,
     no_speech=10,
     no_timestamps=NO_TIMESTAMPS,
     timestamp_begin=BEGIN,
     languages={"en": 11},
     tasks={"transcribe": 12},
     suppressed=(3, 9, 10, 11, 12),
+    steering=(9, 10, 11, 12),
     suppressed_at_begin=(0, END),
     max_initial_timestamp=4,
 )
-RULES = Rules(SPECIAL, SIZE)
+
+
+def limits(rows: int) -> Limits:
+    """What a chunk asks for that asks for nothing in particular."""
+
+    def table(tokens: tuple[int, ...]) -> jax.Array:
+        return jnp.zeros((rows, SIZE), bool).at[:, jnp.array(tokens)].set(True)
+
+    return Limits(
+        suppressed=table(SPECIAL.suppressed),
+        suppressed_first=table(SPECIAL.suppressed_at_begin),
+        timestamps=jnp.ones(rows, bool),
+        latest_start=jnp.full(rows, BEGIN + SPECIAL.max_initial_timestamp),
+    )
 
 
 @jax.jit
 def ruled(logits: jax.Array, sampled: jax.Array, last: jax.Array, before_last: jax.Array, time: jax.Array) -> jax.Array:
     """The rules, compiled as the engine does."""
-    history = History(sampled=sampled, last=last, before_last=before_last, last_timestamp=time)
-    return RULES.log_probabilities(logits, history)
+    # One hypothesis in each slot.
+    past = (one[:, None] for one in (sampled, last, before_last, time))
+    history = History(**dict(zip(("sampled", "last", "before_last", "last_timestamp"), past, strict=True)))
+    logp: jax.Array = log_probabilities(SPECIAL, limits(len(logits)), logits[:, None], history)[:, 0]
+    return logp
 
 
 def apply(logits: np.ndarray, history: History) -> np.ndarray:

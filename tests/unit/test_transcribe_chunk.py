@@ -6,10 +6,10 @@ import pytest
 
 from models.accuracy import word_error_rate
 from models.checkpoint import find_checkpoint
+from models.decoding.requests import Heard, Stop
 from models.decoding.segments import compression_ratio
-from models.engine import Heard
 from models.tokens import Vocabulary
-from stenopool.domain import ChunkResult, Options, Span
+from stenopool.domain import Chunk, ChunkResult, Options, Span
 from workers.transcribe import chunk_result
 
 S = 16_000
@@ -33,11 +33,23 @@ def result(
     vocabulary: Vocabulary, tokens: list[int], *, avg_logprob: float = -0.3, no_speech: float = 0.1, **options: float
 ) -> ChunkResult:
     """The result of one chunk."""
-    heard = Heard(key=0, tokens=tuple(tokens), avg_logprob=avg_logprob, no_speech_prob=no_speech, languages={})
+    text = vocabulary.text(tokens)
+    heard = Heard(
+        key=0,
+        tokens=tuple(tokens),
+        avg_logprob=avg_logprob,
+        no_speech_prob=no_speech,
+        compression_ratio=compression_ratio(text.strip()),
+        temperature=0.0,
+        language="en",
+        languages={},
+        stop=Stop.END,
+        rejected=(),
+        times=None,
+    )
     return chunk_result(
         heard,
-        index=3,
-        span=CHUNK,
+        Chunk(index=3, span=CHUNK),
         language="en",
         vocabulary=vocabulary,
         options=Options(**options),  # type: ignore[arg-type]
