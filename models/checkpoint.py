@@ -1,27 +1,25 @@
 """Checkpoints: where one lies, what it says of itself, and its digest.
 
-A name is, in this order: the bundled model (`pocket`), a folder, or a Hugging Face repository (`openai/whisper-tiny`),
-which is downloaded once into the hub's own cache.
+A name is, in this order: the bundled model (`pocket`), a folder, or a Hugging Face repository (`openai/whisper-tiny`,
+at a revision of one's choice: `openai/whisper-tiny@main`), which is downloaded once into the hub's own cache.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from models.hub import download
 from models.whisper.dims import ModelDimensions
-from stenopool.errors import CheckpointError, HubUnreachable
+from stenopool.errors import CheckpointError
 
 #: Models that travel with the package, by name.
 BUNDLED = {"pocket": Path(__file__).parent / "pocket"}
-
-#: What is fetched of a repository: never pickled weights, nor those of other frameworks, nor the same weights again in
-#: another precision (`model.fp32-00001-of-00002.safetensors`).
-_WANTED = ("*.json", "*.txt", "model.safetensors", "model-*.safetensors")
 
 #: Everything besides the weights that changes what they say.
 _SIDES = (
@@ -33,6 +31,8 @@ _SIDES = (
     "merges.txt",
     "added_tokens.json",
 )
+
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 
 _CONVERT = (
     "convert them once with transformers: "
@@ -141,56 +141,42 @@ def _is_plain_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name
 
 
-def find_checkpoint(name: str) -> Checkpoint:
+def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
     """The checkpoint of that name, downloaded if need be.
 
+    Args:
+        name: of a bundled model, a folder, or a repository; `openai/whisper-tiny@main` pins a revision.
+        revision: a branch, a tag or a commit of a repository; instead of one after an @.
+
     Raises:
-        CheckpointError: there is no such model.
+        CheckpointError: there is no such model, or no such revision of it.
         HubUnreachable: it is not on this machine, and the hub does not answer.
     """
     if name in BUNDLED:
-        return Checkpoint(name, BUNDLED[name])
+        return _unpinned(Checkpoint(name, BUNDLED[name]), revision)
     try:
         folder = Path(name).expanduser()
         is_folder, exists = folder.is_dir(), folder.exists()
     except (OSError, RuntimeError) as error:  # a name too long, a folder closed to us, the home of nobody
         raise CheckpointError(f"{name}: cannot be looked at ({error}); name another folder") from error
     if is_folder and name:  # the empty name would be the current folder
-        return Checkpoint(name, folder)
+        return _unpinned(Checkpoint(name, folder), revision)
     if exists and name:
         raise CheckpointError(f"{name}: is a file; name the folder that holds config.json and model.safetensors")
-    if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise _no_such_model(name)
-    return Checkpoint(name, _download(name))
-
-
-def _no_such_model(name: str) -> CheckpointError:
-    return CheckpointError(
-        f"{name or repr(name)}: no such model; "
-        f"use {', '.join(BUNDLED)}, a folder, or a repository such as openai/whisper-tiny"
-    )
-
-
-def _download(repository: str) -> Path:
-    from httpx2 import HTTPError  # the hub's own client, whose errors come through where a download breaks off
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=list(_WANTED)))
-    except RepositoryNotFoundError as error:
+    repository, at, pinned = name.partition("@")
+    if repository in BUNDLED:
+        return _unpinned(Checkpoint(repository, BUNDLED[repository]), pinned)
+    if not _REPOSITORY.fullmatch(repository):
         raise CheckpointError(
-            f"{repository}: the hub has no such repository, or it needs a token (HF_TOKEN)"
-        ) from error
-    except HFValidationError as error:
-        raise _no_such_model(repository) from error
-    except (OSError, HTTPError) as error:
-        # Among the former are the hub's own errors, without a number, and this machine's.
-        if getattr(error, "errno", None) is not None and not isinstance(error, ConnectionError):
-            raise CheckpointError(
-                f"{repository}: cannot be kept in the hub's cache ({error}); make room or set HF_HOME to another folder"
-            ) from error
-        raise HubUnreachable(
-            f"{repository}: not on this machine and the model hub cannot be reached; "
-            "connect once, or name a folder that holds the checkpoint"
-        ) from error
+            f"{name or repr(name)}: no such model; "
+            f"use {', '.join(BUNDLED)}, a folder, or a repository such as openai/whisper-tiny"
+        )
+    if at and revision is not None and revision != pinned:
+        raise CheckpointError(f"{name}: is asked for at {revision}, too; name one revision")
+    return Checkpoint(name, download(repository, pinned if at else revision))
+
+
+def _unpinned(checkpoint: Checkpoint, revision: str | None) -> Checkpoint:
+    if revision is not None:
+        raise CheckpointError(f"{checkpoint.name}: lies on this machine and has no revisions; leave {revision!r} out")
+    return checkpoint

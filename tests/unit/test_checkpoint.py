@@ -8,13 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 
@@ -135,7 +130,15 @@ def test_json_is_utf_8_whatever_the_locale(copy: Path) -> None:
         "print(ascii(Checkpoint('copy', pathlib.Path(sys.argv[1])).generation['note']))"
     )
 
-    done = _python(code, str(copy), LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(copy)],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
     assert done.stdout.strip() == r"'f\xfcr'", done.stderr
 
@@ -276,172 +279,23 @@ def test_a_digest_needs_files_that_can_be_read(copy: Path) -> None:
         _ = Checkpoint("copy", copy).digest
 
 
-# The hub: huggingface_hub reads its settings at import, so each of these is a process of its own.
-
-FIND = """
-import sys
-from models.checkpoint import find_checkpoint
-from stenopool.errors import StenopoolError
-try:
-    checkpoint = find_checkpoint(sys.argv[1])
-    print(checkpoint.folder)
-    print(checkpoint.digest)
-except StenopoolError as error:
-    print(type(error).__name__, error.retryable, error)
-"""
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+@pytest.mark.parametrize("name", ["pocket", POCKET])
+def test_what_is_no_repository_has_no_revisions(name: str | Path) -> None:
+    """A pin on a bundled model or a folder is refused: it would be ignored."""
+    with pytest.raises(CheckpointError, match=r"lies on this machine and has no revisions; leave 'main' out$"):
+        find_checkpoint(str(name), "main")
+    with pytest.raises(CheckpointError, match=r"^pocket: lies on this machine and has no revisions; leave 'v1' out$"):
+        find_checkpoint("pocket@v1")
 
 
-def _python(code: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()} | settings
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env=environment,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def test_a_folder_may_have_an_at_in_its_name(copy: Path) -> None:
+    """What exists is a folder, not a pin."""
+    named = copy.rename(copy.parent / "someone@home")
+
+    assert find_checkpoint(str(named)).folder == named
 
 
-def _find(home: Path, endpoint: str, name: str = "someone/pocket", **settings: str) -> list[str]:
-    """The lines that finding the checkpoint printed, with the hub at `endpoint` and its cache in `home`."""
-    hub = {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"} | settings
-    done = _python(FIND, name, **hub)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the model hub as a download needs, over a folder."""
-
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, *arguments: Any, folder: Path, cut: bool, asked: list[str]) -> None:
-        self.folder = folder
-        self.cut = cut
-        self.asked = asked
-        super().__init__(*arguments)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-    def do_HEAD(self) -> None:
-        """What a file is, without its content."""
-        self._answer(body=False)
-
-    def do_GET(self) -> None:
-        """A listing, or a file."""
-        self._answer(body=True)
-
-    def _answer(self, *, body: bool) -> None:
-        path = self.path.partition("?")[0]
-        files = sorted(file for file in self.folder.iterdir() if file.is_file())
-        if path == "/api/models/someone/pocket/revision/main":
-            siblings = [{"rfilename": file.name} for file in files]
-            content = json.dumps({"id": "someone/pocket", "sha": COMMIT, "siblings": siblings}).encode()
-        elif path == f"/api/models/someone/pocket/tree/{COMMIT}":
-            content = json.dumps(
-                [
-                    {"type": "file", "path": file.name, "size": file.stat().st_size, "oid": file.name.encode().hex()}
-                    for file in files
-                ]
-            ).encode()
-        elif match := re.fullmatch(rf"/someone/pocket/resolve/{COMMIT}/([\w.-]+)", path):
-            content = (self.folder / match[1]).read_bytes()
-            if body:
-                self.asked.append(match[1])
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{path.rpartition("/")[2].encode().hex()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if body and self.cut and path.endswith(".safetensors"):
-            self.wfile.write(content[: len(content) // 2])
-            self.close_connection = True
-        elif body:
-            self.wfile.write(content)
-
-
-@contextmanager
-def serving(folder: Path, *, cut: bool = False) -> Iterator[tuple[str, list[str]]]:
-    """The address of a hub that has one repository, someone/pocket, and the list of files it was asked for.
-
-    With `cut`, the connection breaks in the middle of the weights.
-    """
-    asked: list[str] = []
-    handler = partial(Hub, folder=folder, cut=cut, asked=asked)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}", asked
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def test_a_repository_is_downloaded_once(copy: Path, tmp_path: Path) -> None:
-    """A repository's name gives its files, without pickles and doubles; the next time without the hub."""
-    (copy / "pytorch_model.bin").write_bytes(b"a pickle")
-    (copy / "model.fp32-00001-of-00001.safetensors").write_bytes(b"the same again")
-    with serving(copy) as (endpoint, asked):
-        folder, digest = _find(tmp_path / "hub", endpoint)
-
-    assert Path(folder).is_relative_to(tmp_path / "hub")
-    assert digest == find_checkpoint("pocket").digest
-    kept = {file.name for file in POCKET.iterdir() if file.suffix in (".json", ".txt", ".safetensors")}
-    assert sorted(asked) == sorted(kept)
-    assert {file.name for file in Path(folder).iterdir()} == kept
-    assert _find(tmp_path / "hub", endpoint) == [folder, digest]
-
-
-def test_an_unknown_repository(copy: Path, tmp_path: Path) -> None:
-    """What the hub does not have is not worth another try."""
-    with serving(copy) as (endpoint, _):
-        said = _find(tmp_path, endpoint, "someone/else")
-
-    assert said == [
-        "CheckpointError False someone/else: the hub has no such repository, or it needs a token (HF_TOKEN)"
-    ]
-
-
-UNREACHABLE = [
-    "HubUnreachable True someone/pocket: not on this machine and the model hub cannot be reached; "
-    "connect once, or name a folder that holds the checkpoint"
-]
-
-
-def test_no_network(tmp_path: Path) -> None:
-    """Where nothing listens, one clear line that can be tried again."""
-    assert _find(tmp_path, "http://127.0.0.1:9") == UNREACHABLE
-
-
-def test_offline(tmp_path: Path) -> None:
-    """Being told to stay offline is the same."""
-    assert _find(tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1") == UNREACHABLE
-
-
-def test_a_connection_that_breaks(copy: Path, tmp_path: Path) -> None:
-    """So is a download that ends in the middle of the weights; it leaves nothing that passes for a checkpoint."""
-    with serving(copy, cut=True) as (endpoint, _):
-        assert _find(tmp_path, endpoint) == UNREACHABLE
-    assert _find(tmp_path, endpoint) == UNREACHABLE
-
-
-def test_a_cache_that_cannot_be_written(copy: Path, tmp_path: Path) -> None:
-    """A cache on this machine that does not take files is not the hub's fault."""
-    (tmp_path / "file").write_text("in the way")
-    with serving(copy) as (endpoint, _):
-        (said,) = _find(tmp_path / "file", endpoint)
-
-    assert said.startswith("CheckpointError False someone/pocket: cannot be kept in the hub's cache ([Errno 20]")
-    assert said.endswith("set HF_HOME to another folder")
+def test_one_revision_at_a_time() -> None:
+    """A pin in the name and another beside it do not fit together."""
+    with pytest.raises(CheckpointError, match=r"^someone/pocket@main: is asked for at v1, too; name one revision$"):
+        find_checkpoint("someone/pocket@main", "v1")
