@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import strategies as st
 
 from stenopool.domain import Options, Provenance, Segment, Span, Word
@@ -22,19 +24,35 @@ def segments(
         no_speech_prob=number,
         temperature=number,
         words=st.lists(words, max_size=3).map(tuple),
+        language=st.none() | text,
+        guards=st.lists(text, max_size=2).map(tuple),
+        suspicion=st.floats(0, 1),
     )
 
 
 def provenances(text: st.SearchStrategy[str], number: st.SearchStrategy[float]) -> st.SearchStrategy[Provenance]:
-    """Provenances, with options of any values."""
+    """Provenances, with options of any values that go together."""
+    finite = number.filter(math.isfinite)
     options = st.builds(
         Options,
         language=text,
         task=st.sampled_from(["transcribe", "translate"]),
-        chunk_length=number,
-        overlap=number,
+        chunk_length=finite,
+        overlap=st.none() | finite,
         vad=st.booleans(),
-        no_speech_threshold=number,
-        log_prob_threshold=number,
+        beam_size=st.integers(1, 9),
+        temperature=st.lists(st.floats(0, 1), max_size=3).map(lambda others: (0.0, 0.5, *others)),
+        no_speech_threshold=st.none() | st.floats(0, 1),
+        log_prob_threshold=st.none() | finite,
+        initial_prompt=st.none() | text,
+        suppress_tokens=st.none() | st.lists(st.integers()).map(tuple),
     )
-    return st.builds(Provenance, model=text, model_digest=text, dtype=text, options=options, version=text)
+    return st.builds(
+        Provenance,
+        model=text,
+        model_digest=text,
+        assistant_digest=st.none() | text,
+        dtype=text,
+        options=options,
+        version=text,
+    )

@@ -126,6 +126,9 @@ def test_a_record_is_what_it_looks_like() -> None:
                 "no_speech_prob": 0.0,
                 "temperature": 0.0,
                 "words": [{"span": {"start": 1, "end": 8}, "text": " Hi", "probability": 0.5}],
+                "language": None,
+                "guards": [],
+                "suspicion": 0.0,
             }
         ],
         "skipped": None,
