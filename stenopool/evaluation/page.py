@@ -165,7 +165,7 @@ def _coverage(coverage: Coverage) -> str:
 
 def _row(row: Row, space: str) -> str:
     runs = groupby(row.tokens, key=lambda token: token.kind)
-    text = " ".join(space.join(_run(kind, list(tokens), space)) for kind, tokens in runs)
+    text = space.join(space.join(_run(kind, list(tokens), space)) for kind, tokens in runs)
     timed = "" if row.start is None else f' data-t="{_seconds(row.start)}"'
     at = "<span></span>" if row.start is None else f'<button type="button" class="at">{clock(row.start)}</button>'
     return (

@@ -12,7 +12,7 @@ from stenopool.domain import SAMPLE_RATE
 _TIMECODE = r"(?:(\d+):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_TIMECODE}\s*-->\s*{_TIMECODE}")
 #: Italics, speakers, karaoke times; and where the text stands on screen, as some editors have it in SubRip.
-_TAG = re.compile(r"</?[a-zA-Z][^>]*>|</?\d[\d:.]*>|\{\\[^}]*\}")
+_TAG = re.compile(r"</?(?:[bicuv]|font|lang|ruby|rt)(?:[.\s][^>]*)?>|<[\d:.]+>|\{\\[^}]*\}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
