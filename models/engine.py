@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 
 from models.checkpoint import Checkpoint
-from models.decoding.fallback import Hypothesis, best, objection
+from models.decoding.fallback import Attempt, Hypothesis, best, chosen
 from models.decoding.loops import without_loop
 from models.decoding.requests import (
     Decoding,
@@ -280,7 +280,7 @@ class Engine:
 
     def _harvest(self, group: Group, slots: Sequence[int]) -> list[Heard]:
         again: list[tuple[int, Job]] = []
-        done: list[tuple[int, Job, Hypothesis, float, float]] = []
+        done: list[tuple[int, Job, Attempt]] = []
         heard = []
         for slot, (texts, no_speech, languages) in group.outcomes(slots).items():
             job = group.jobs[slot]
@@ -302,15 +302,16 @@ class Engine:
                 kept = without_loop(text.tokens, begin)
                 if len(kept) < len(text.tokens):
                     text = Hypothesis(text.tokens, text.sum_logprob, Stop.LOOP)
-            problem = objection(text, ratio, no_speech, job.decoding)
-            if problem and job.attempt + 1 < len(job.decoding.temperature):
-                job.rejected.append(f"at temperature {job.temperature:g}: {problem}")
-                job.attempt += 1
+            job.attempts.append(
+                Attempt(text=text, temperature=job.temperature, compression_ratio=ratio, no_speech_prob=no_speech)
+            )
+            answer = chosen(job.attempts, job.decoding)
+            if answer is None:
                 again.append((slot, job))
-                continue
-            done.append((slot, job, text, ratio, no_speech))
+            else:
+                done.append((slot, job, answer))
         times = self._times(group, done)
-        heard += [_heard(*one, self.vocabulary, times.get(one[0])) for one in done]
+        heard += [self._heard(job, answer, times.get(slot)) for slot, job, answer in done]
         # Audio that goes on is copied before its slot is freed.
         self._again(group, again)
         stay = {slot for slot, job in again if group.jobs.get(slot) is job and self._group_of(job) is group}
@@ -320,7 +321,7 @@ class Engine:
         return heard
 
     def _group_of(self, job: Job) -> Group:
-        return self._group(job.decoding, job.attempt)
+        return self._group(job.decoding, len(job.attempts))
 
     def _again(self, group: Group, again: Sequence[tuple[int, Job]]) -> None:
         """Jobs that go on, where they are or in another group; what finds no slot there is encoded again later."""
@@ -339,14 +340,14 @@ class Engine:
                 placed = [(to, job, self._prompt(job)) for _, to, job in taken]
                 target.refill(placed, group, [slot for slot, _, _ in taken])
 
-    def _times(self, group: Group, done: Sequence[tuple[int, Job, Hypothesis, float, float]]) -> dict[int, TokenTimes]:
+    def _times(self, group: Group, done: Sequence[tuple[int, Job, Attempt]]) -> dict[int, TokenTimes]:
         """When each text token was said, of those who asked for it."""
         special = self.vocabulary.special
         timed: list[tuple[int, tuple[int, ...], tuple[int, ...], int]] = []
-        for slot, job, text, _, _ in done:
+        for slot, job, answer in done:
             if not job.decoding.word_timestamps:
                 continue
-            tokens = _kept(text, special.timestamp_begin)
+            tokens = self._kept(answer)
             if job.decoding.seek:
                 tokens = up_to_seek(tokens, special.timestamp_begin)
             words = tuple(token for token in tokens if token < special.end_of_text)
@@ -366,6 +367,27 @@ class Engine:
             for (slot, text, _, _), (begins, probabilities) in zip(timed, located, strict=True)
         }
 
+    def _kept(self, answer: Attempt) -> tuple[int, ...]:
+        if answer.text.stop is not Stop.LOOP:
+            return answer.text.tokens
+        return without_loop(answer.text.tokens, self.vocabulary.special.timestamp_begin)
+
+    def _heard(self, job: Job, answer: Attempt, times: TokenTimes | None) -> Heard:
+        objections = [one.objection(job.decoding) for one in job.attempts if one is not answer]
+        return Heard(
+            key=job.request.key,
+            tokens=self._kept(answer),
+            avg_logprob=answer.text.avg_logprob,
+            no_speech_prob=answer.no_speech_prob,
+            compression_ratio=answer.compression_ratio,
+            temperature=answer.temperature,
+            language=job.language,
+            languages=job.languages,
+            stop=answer.text.stop,
+            rejected=tuple(one for one in objections if one),
+            times=times,
+        )
+
 
 def activations(dtype: str) -> jnp.dtype:
     """What activations and caches are computed in."""
@@ -380,34 +402,6 @@ def _same(ours: nnx.Module, theirs: nnx.Module) -> bool:
     return len(a) == len(b) and all(
         x.shape == y.shape and bool((x == y).all()) for x, y in zip(a, b, strict=True)
     )  # fmt: skip
-
-
-def _kept(text: Hypothesis, timestamp_begin: int) -> tuple[int, ...]:
-    return without_loop(text.tokens, timestamp_begin) if text.stop is Stop.LOOP else text.tokens
-
-
-def _heard(
-    _: int,
-    job: Job,
-    text: Hypothesis,
-    ratio: float,
-    no_speech: float,
-    vocabulary: Vocabulary,
-    times: TokenTimes | None,
-) -> Heard:
-    return Heard(
-        key=job.request.key,
-        tokens=_kept(text, vocabulary.special.timestamp_begin),
-        avg_logprob=text.avg_logprob,
-        no_speech_prob=no_speech,
-        compression_ratio=ratio,
-        temperature=job.temperature,
-        language=job.language,
-        languages=job.languages,
-        stop=text.stop,
-        rejected=tuple(job.rejected),
-        times=times,
-    )
 
 
 def _answer(job: Job, no_speech: float) -> Heard:

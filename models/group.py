@@ -19,7 +19,7 @@ from flax import nnx
 from jax.stages import Compiled
 
 from models.alignment.locate import locate
-from models.decoding.fallback import Hypothesis
+from models.decoding.fallback import Attempt, Hypothesis
 from models.decoding.requests import Decoding, Prompt, Request, Stop, latest_start
 from models.decoding.rules import Limits
 from models.decoding.slots import Arrivals, Shape, Slots, empty_slots, fill, refill
@@ -40,12 +40,11 @@ class Job:
     request: Request
     #: In which it is decoded, once that is known.
     language: str | None
-    #: Index of the temperature.
-    attempt: int = 0
+    #: What came out at each temperature so far.
+    attempts: list[Attempt] = field(default_factory=list)
     #: The language is being asked for.
     asking: bool = False
     languages: dict[str, float] = field(default_factory=dict)
-    rejected: list[str] = field(default_factory=list)
 
     @property
     def decoding(self) -> Decoding:
@@ -55,7 +54,7 @@ class Job:
     @property
     def temperature(self) -> float:
         """The one that is being tried."""
-        return self.decoding.temperature[self.attempt]
+        return self.decoding.temperature[len(self.attempts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +301,7 @@ class Group:
             put(arrivals.limit, row, min(n_prompt + longest, self.shape.length))
             put(arrivals.loop_guard, row, decoding.loop_guard)
             put(arrivals.temperature, row, job.temperature)
-            put(arrivals.key, row, (decoding.seed & 0xFFFFFFFF, job.attempt))
+            put(arrivals.key, row, (decoding.seed & 0xFFFFFFFF, len(job.attempts)))
             suppressed = special.suppressed if decoding.suppress_tokens is None else decoding.suppress_tokens
             put(arrivals.limits.suppressed, (row, [*suppressed, *special.steering]), True)
             if decoding.suppress_blank:
