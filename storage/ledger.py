@@ -4,9 +4,10 @@
                               ▲─────────┘  released, or the lease ran out
     transcript  transcribing ──► merging ──► completed | completed_with_gaps | completed_empty
 
-A claim raises the chunk's fence; a result counts only under the fence it was claimed with, so a worker that was taken
-for dead can come back late without harm. The transcript's counter of open chunks falls in the transaction that finishes
-a chunk; whoever finds it at zero may begin the merge, and only one can.
+A chunk waits for its recording's language; in a sequential transcript also for the chunk before it, which tells it what
+was heard. A claim raises the chunk's fence; a result counts only under the fence it was claimed with, so a worker that
+was taken for dead can come back late without harm. The transcript's counter of open chunks falls in the transaction
+that finishes a chunk; whoever finds it at zero may begin the merge, and only one can.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class Claim:
     transcript: int
     chunk: Chunk
     fence: int
+    #: What the chunk before it told, in a sequential transcript; None for the first.
+    carried: dict[str, Any] | None = None
 
     @property
     def index(self) -> int:
@@ -182,10 +185,12 @@ class Ledger:
         language: str | None,
         chunks: Iterable[Chunk],
         silences: Iterable[tuple[Span, float]],
+        sequential: bool = False,
         again: bool = False,
     ) -> Work:
         """Begin a transcript: its chunks, ready if the language is known, and its silences.
 
+        In a `sequential` one only the first chunk is ready then, and each of the others once the one before it is done.
         Where it has been begun, that one is returned; unless it is complete and to be done `again`: then this is the
         next generation.
         """
@@ -200,6 +205,7 @@ class Ledger:
                 generation=1 if latest is None else latest.generation + 1,
                 provenance=dict(provenance),
                 state=TranscriptState.TRANSCRIBING,
+                sequential=sequential,
                 language=language,
                 chunks_total=len(planned),
                 chunks_open=len(planned),
@@ -207,7 +213,6 @@ class Ledger:
             )
             session.add(row)
             session.flush()
-            state = ChunkState.WAITING if language is None else ChunkState.READY
             session.add_all(
                 ChunkRow(
                     transcript_id=row.id,
@@ -215,7 +220,7 @@ class Ledger:
                     start=chunk.span.start,
                     end=chunk.span.end,
                     speech=None if chunk.speech is None else [[run.start, run.end] for run in chunk.speech],
-                    state=state,
+                    state=ChunkState.WAITING,
                 )
                 for chunk in planned
             )
@@ -224,6 +229,8 @@ class Ledger:
                 for span, score in silences
             )
             session.flush()
+            if language is not None:
+                self._let_go(session, row.id, sequential=sequential)
             return self._work(session, row)
 
     def silences(self, transcript: int) -> list[tuple[Span, float]]:
@@ -261,14 +268,20 @@ class Ledger:
                 update(TranscriptRow)
                 .where(TranscriptRow.id == transcript, TranscriptRow.language.is_(None))
                 .values(language=language, language_probability=probability)
-                .returning(TranscriptRow.id)
+                .returning(TranscriptRow.sequential)
             ).all()
-            if decided:
-                session.execute(
-                    update(ChunkRow)
-                    .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.WAITING)
-                    .values(state=ChunkState.READY)
-                )
+            for (sequential,) in decided:
+                self._let_go(session, transcript, sequential=sequential)
+
+    @staticmethod
+    def _let_go(session: Session, transcript: int, *, sequential: bool) -> None:
+        """The language is known: what waited for nothing else is ready."""
+        first = (ChunkRow.index == 0,) if sequential else ()
+        session.execute(
+            update(ChunkRow)
+            .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.WAITING, *first)
+            .values(state=ChunkState.READY)
+        )
 
     # Chunks
 
@@ -293,12 +306,12 @@ class Ledger:
                     fence=ChunkRow.fence + 1,
                     lease_until=database_clock() + LEASE,
                 )
-                .returning(*key, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech)
+                .returning(*key, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
                 .execution_options(synchronize_session=False)
             ).all()
             return [
-                Claim(transcript=transcript, chunk=_chunk(index, start, end, speech), fence=fence)
-                for transcript, index, start, end, fence, speech in sorted(rows, key=lambda row: row[:2])
+                Claim(transcript=transcript, chunk=_chunk(index, start, end, speech), fence=fence, carried=carried)
+                for transcript, index, start, end, fence, speech, carried in sorted(rows, key=lambda row: row[:2])
             ]
 
     def renew(self, worker: str) -> None:
@@ -340,8 +353,11 @@ class Ledger:
             )
             return len(rows.all())
 
-    def finish(self, claim: Claim, result: Mapping[str, Any]) -> int | None:
-        """Keep a chunk's result; returns how many chunks are still open, None if the lease was lost meanwhile."""
+    def finish(self, claim: Claim, result: Mapping[str, Any], carried: Mapping[str, Any] | None = None) -> int | None:
+        """Keep a chunk's result; returns how many chunks are still open, None if the lease was lost meanwhile.
+
+        In a sequential transcript the next chunk is ready from now on, and told what is `carried`.
+        """
         with self._transaction() as session:
             done = session.execute(
                 update(ChunkRow)
@@ -357,13 +373,24 @@ class Ledger:
             ).all()
             if not done:
                 return None
-            return session.execute(
+            chunks_open, sequential = session.execute(
                 update(TranscriptRow)
                 .where(TranscriptRow.id == claim.transcript)
                 .values(chunks_open=TranscriptRow.chunks_open - 1)
-                .returning(TranscriptRow.chunks_open)
+                .returning(TranscriptRow.chunks_open, TranscriptRow.sequential)
                 .execution_options(synchronize_session=False)
-            ).scalar_one()
+            ).one()
+            if sequential:
+                session.execute(
+                    update(ChunkRow)
+                    .where(
+                        ChunkRow.transcript_id == claim.transcript,
+                        ChunkRow.index == claim.index + 1,
+                        ChunkRow.state == ChunkState.WAITING,
+                    )
+                    .values(state=ChunkState.READY, carried=None if carried is None else dict(carried))
+                )
+            return chunks_open
 
     def results(self, transcript: int) -> list[dict[str, Any]]:
         """What was heard in the chunks that are done, in order."""

@@ -8,7 +8,7 @@ from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index, MetaData, 
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: Written into every ledger; another number means another release made it.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class TranscriptState(StrEnum):
@@ -30,7 +30,7 @@ COMPLETED = (TranscriptState.COMPLETED, TranscriptState.COMPLETED_WITH_GAPS, Tra
 class ChunkState(StrEnum):
     """The life of a chunk."""
 
-    #: The recording's language is not known yet.
+    #: The recording's language is not known yet, or the chunk before it is not done in a sequential transcript.
     WAITING = "waiting"
     READY = "ready"
     LEASED = "leased"
@@ -93,6 +93,7 @@ class TranscriptRow(Base):
     generation: Mapped[int] = mapped_column(comment="from 1; a forced re-run makes the next")
     provenance: Mapped[dict[str, object]] = mapped_column(JSON, comment="model, digest, dtype, options, version")
     state: Mapped[str] = mapped_column(String(24))
+    sequential: Mapped[bool] = mapped_column(comment="each chunk is told what was heard in the one before")
     language: Mapped[str | None] = mapped_column(String(16), comment="null until it is detected")
     language_probability: Mapped[float | None] = mapped_column(comment="null where it was given")
     chunks_total: Mapped[int]
@@ -130,6 +131,7 @@ class ChunkRow(Base):
     end: Mapped[int] = mapped_column(comment="samples")
     speech: Mapped[list[list[int]] | None] = mapped_column(JSON, comment="[start, end] of each run; null without VAD")
     state: Mapped[str] = mapped_column(String(8))
+    carried: Mapped[dict[str, object] | None] = mapped_column(JSON, comment="what the chunk before it tells")
     attempt: Mapped[int] = mapped_column(default=0, comment="times it was claimed")
     fence: Mapped[int] = mapped_column(
         default=0, comment="raised at each claim; a result under an older one is refused"

@@ -270,7 +270,7 @@ def test_a_language_that_was_given_stays(ledger: Ledger) -> None:
 def test_a_chunk_goes_from_ready_to_leased_to_done(engine: Engine, ledger: Ledger) -> None:
     """Each step leaves in its row what the next one needs, and nothing else."""
     work = plan(ledger, 1)
-    place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S, "speech": None}
+    place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S, "speech": None, "carried": None}
     ready = {"state": "ready", "attempt": 0, "fence": 0, "worker": None, "lease_until": None, "result": None}
     assert table(engine, work.id) == [place | ready]
 
@@ -360,6 +360,55 @@ def test_the_same_worker_may_not_finish_under_its_older_fence(ledger: Ledger) ->
     assert ledger.finish(old, {"try": 1}) is None
     assert ledger.finish(new, {"try": 2}) == 0
     assert ledger.results(work.id) == [{"try": 2}]
+
+
+# Sequential transcripts
+
+
+def test_the_first_chunk_of_a_sequential_transcript_goes_alone(engine: Engine, ledger: Ledger) -> None:
+    """Once the language is known; the others wait for the one before them."""
+    known, detected = plan(ledger, sequential=True), plan(ledger, recording=OTHER, sequential=True, language=None)
+
+    assert states(engine, known.id) == ["ready", "waiting", "waiting"]
+    assert states(engine, detected.id) == ["waiting"] * 3
+    ledger.set_language(detected.id, "de", 0.75)
+    assert states(engine, detected.id) == ["ready", "waiting", "waiting"]
+
+
+def test_a_chunk_that_is_done_tells_the_next(engine: Engine, ledger: Ledger) -> None:
+    """What is carried reaches the next chunk in the transaction that finishes this one, and nobody else."""
+    work = plan(ledger, sequential=True)
+    bystander = plan(ledger, recording=OTHER, sequential=True)
+
+    [first] = ledger.claim("ada", [work.id], 9)
+    assert (first.index, first.carried) == (0, None)
+    assert ledger.finish(first, {}, {"tokens": [1, 2]}) == 2
+    assert states(engine, work.id) == ["done", "ready", "waiting"]
+    [second] = ledger.claim("ada", [work.id], 9)
+    assert (second.index, second.carried) == (1, {"tokens": [1, 2]})
+    assert ledger.finish(second, {}) == 1
+    [third] = ledger.claim("ada", [work.id], 9)
+    assert (third.index, third.carried) == (2, None)
+    assert ledger.finish(third, {}, {"tokens": [3]}) == 0
+    assert states(engine, work.id) == ["done"] * 3
+    assert states(engine, bystander.id) == ["ready", "waiting", "waiting"]
+
+
+def test_what_was_told_survives_a_worker(engine: Engine, ledger: Ledger) -> None:
+    """A chunk that is claimed again is told the same; a late result of the one before it changes nothing."""
+    work = plan(ledger, sequential=True)
+    [late] = ledger.claim("ada", [work.id], 1)
+    ledger.release(["ada"])
+    assert ledger.finish(late, {}, {"from": "ada"}) is None
+    assert states(engine, work.id) == ["ready", "waiting", "waiting"]
+    ledger.finish(ledger.claim("bob", [work.id], 1)[0], {}, {"from": "bob"})
+
+    ledger.claim("bob", [work.id], 1)
+    ledger.release(["bob"])
+    assert ledger.finish(late, {}, {"from": "ada"}) is None
+    [again] = ledger.claim("cyd", [work.id], 1)
+
+    assert (again.index, again.carried) == (1, {"from": "bob"})
 
 
 # Leases
@@ -660,11 +709,12 @@ class Life(RuleBasedStateMachine):
         self.done: dict[int, int] = {}  # index -> number of the result
         self.numbers = count()
 
-    @initialize(n=st.integers(1, 6), known=st.booleans())
-    def planned(self, n: int, known: bool) -> None:
+    @initialize(n=st.integers(1, 6), known=st.booleans(), sequential=st.booleans())
+    def planned(self, n: int, known: bool, sequential: bool) -> None:
         """A transcript of a few chunks."""
-        self.work = plan(self.ledger, n, language="en" if known else None)
+        self.work = plan(self.ledger, n, language="en" if known else None, sequential=sequential)
         self.waiting = not known
+        self.sequential = sequential
 
     @rule()
     def language(self) -> None:
@@ -676,12 +726,16 @@ class Life(RuleBasedStateMachine):
     def claim(self, worker: str, limit: int) -> None:
         """A worker takes the first chunks that nobody holds."""
         free = [i for i in range(self.work.chunks_total) if i not in self.holder and i not in self.done]
+        if self.sequential:
+            free = [i for i in free if i == len(self.done)]
         claims = self.ledger.claim(worker, [self.work.id], limit)
 
         assert indices(claims) == ([] if self.waiting else free[:limit])
         for claim in claims:
             self.fences[claim.index] += 1
             assert claim.fence == self.fences[claim.index]
+            told = {"number": self.done[claim.index - 1]} if self.sequential and claim.index else None
+            assert claim.carried == told
             self.holder[claim.index] = worker, len(self.claims)
             self.claims.append(claim)
 
@@ -693,7 +747,7 @@ class Life(RuleBasedStateMachine):
         at = data.draw(st.integers(0, len(self.claims) - 1))
         index = self.claims[at].index
         number = next(self.numbers)
-        left = self.ledger.finish(self.claims[at], {"number": number})
+        left = self.ledger.finish(self.claims[at], {"number": number}, {"number": number})
         if index in self.holder and self.holder[index][1] == at:
             del self.holder[index]
             self.done[index] = number
