@@ -15,6 +15,8 @@ VAD chooses where to cut and never deletes speech. The rules:
 - A cut leaves no window less than half full, save an island's last: without a pause in the last half of the window it
   is a hard cut at the window's end, and the next chunk starts `overlap` earlier.
 - At the two ends of the recording, non-speech shorter than `min_silence` joins the chunk beside it if that has room.
+
+A sequential transcript is not cut at all: its chunks are the islands, of any length, bridged where that saves a window.
 """
 
 from __future__ import annotations
@@ -78,9 +80,7 @@ def plan_recording(
     Raises UsageError if window and overlap do not fit together, ValueError if duration or runs make no sense.
     """
     _check(duration, window, overlap)
-    edges = [0, *(edge for run in runs for edge in (run.span.start, run.span.end)), duration]
-    if any(a > b for a, b in pairwise(edges)):
-        raise ValueError("speech runs must be sorted, disjoint and inside the recording")
+    _check_runs(duration, runs)
     knife = _Knife(window, overlap, [run.span for run in runs])
     spans: list[Span] = []
     for island in _islands(duration, runs, min_silence, pad):
@@ -90,18 +90,64 @@ def plan_recording(
                 spans[-1:] = knife.cut(joined)
                 continue
         spans += knife.cut(island)
-    if spans and spans[0].start < min_silence and spans[0].end <= window:
-        spans[0] = Span(0, spans[0].end)
-    if spans and duration - spans[-1].end < min_silence and duration - spans[-1].start <= window:
-        spans[-1] = Span(spans[-1].start, duration)
-    silences = tuple(Silence(span=span, score=peak(span)) for span in _between(spans, duration))
-    return Plan(_chunks(spans), silences)
+    return _plan(duration, spans, peak, min_silence, room=window)
+
+
+def plan_islands(
+    duration: int,
+    runs: Sequence[SpeechRun],
+    *,
+    peak: Callable[[Span], float],
+    window: int,
+    min_silence: int = MIN_SILENCE,
+    pad: int = PAD,
+    max_bridge: int = MAX_BRIDGE,
+) -> Plan:
+    """Chunks of any length for a sequential transcript: speech between silences, uncut. Otherwise `plan_recording`."""
+    _check(duration, window, 0)
+    _check_runs(duration, runs)
+
+    def windows(span: Span) -> int:
+        return -(-len(span) // window)
+
+    spans: list[Span] = []
+    for island in _islands(duration, runs, min_silence, pad):
+        if spans and island.start - spans[-1].end <= max_bridge:
+            joined = Span(spans[-1].start, island.end)
+            if windows(joined) < windows(spans[-1]) + windows(island):
+                spans[-1] = joined
+                continue
+        spans.append(island)
+    return _plan(duration, spans, peak, min_silence, room=duration)
 
 
 def plan_without_vad(duration: int, *, window: int, overlap: int) -> Plan:
     """Overlapping chunks that tile the whole recording; all lengths in samples. Errors as in `plan_recording`."""
     _check(duration, window, overlap)
     return Plan(_chunks(_Knife(window, overlap, ()).cut(Span(0, duration))), ())
+
+
+def plan_whole(duration: int) -> Plan:
+    """One chunk, the whole recording: a sequential transcript without voice activity detection."""
+    if duration <= 0:
+        raise ValueError(f"a recording of {duration} samples has nothing to plan")
+    return Plan(_chunks([Span(0, duration)]), ())
+
+
+def _plan(duration: int, spans: list[Span], peak: Callable[[Span], float], min_silence: int, *, room: int) -> Plan:
+    """The spans as chunks, and the silences between them; short ones at the ends join a chunk of at most `room`."""
+    if spans and spans[0].start < min_silence and spans[0].end <= room:
+        spans[0] = Span(0, spans[0].end)
+    if spans and duration - spans[-1].end < min_silence and duration - spans[-1].start <= room:
+        spans[-1] = Span(spans[-1].start, duration)
+    silences = tuple(Silence(span=span, score=peak(span)) for span in _between(spans, duration))
+    return Plan(_chunks(spans), silences)
+
+
+def _check_runs(duration: int, runs: Sequence[SpeechRun]) -> None:
+    edges = [0, *(edge for run in runs for edge in (run.span.start, run.span.end)), duration]
+    if any(a > b for a, b in pairwise(edges)):
+        raise ValueError("speech runs must be sorted, disjoint and inside the recording")
 
 
 def _check(duration: int, window: int, overlap: int) -> None:

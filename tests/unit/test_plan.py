@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.plan import LONG_PAUSE, MIN_TAIL, Plan, Silence, SpeechRun, plan_recording, plan_without_vad
+from scheduler.plan import (
+    LONG_PAUSE,
+    MIN_SILENCE,
+    MIN_TAIL,
+    PAD,
+    Plan,
+    Silence,
+    SpeechRun,
+    plan_islands,
+    plan_recording,
+    plan_whole,
+    plan_without_vad,
+)
 from stenopool.domain import Span
 from stenopool.errors import UsageError
 
@@ -165,6 +177,38 @@ def test_a_recording_of_one_window_is_one_chunk() -> None:
     assert len(plan_without_vad(WINDOW + 1, window=WINDOW, overlap=OVERLAP).chunks) == 2
 
 
+def islands(duration: float, runs: list[SpeechRun], **options: int) -> Plan:
+    """A plan for a sequential transcript, with the usual window."""
+    return plan_islands(round(duration * S), runs, peak=lambda span: 0.1, **{"window": WINDOW} | options)
+
+
+def test_islands_are_not_cut() -> None:
+    """A sequential transcript goes through speech of any length as one chunk; silences are the usual ones."""
+    result = islands(200, at(5, 40, 41, 120, 130, 150))
+
+    assert seconds(result) == [(4.6, 120.4), (129.6, 150.4)]
+    assert [(s.span.start / S, s.span.end / S) for s in result.silences] == [(0, 4.6), (120.4, 129.6), (150.4, 200)]
+
+
+def test_islands_are_bridged_where_that_saves_a_window() -> None:
+    """Sparse talk shares windows; where both sides fill theirs, the silence between them stays a silence."""
+    assert seconds(islands(60, at(5, 10, 14, 20, 28, 30))) == [(4.6, 20.4), (27.6, 30.4)]
+    assert seconds(islands(70, at(5, 34, 38, 64))) == [(4.6, 34.4), (37.6, 64.4)]
+    assert seconds(islands(100, at(5, 40, 44, 54))) == [(4.6, 54.4)]
+
+
+def test_short_silence_at_the_ends_joins_an_island() -> None:
+    """Whatever its length."""
+    assert seconds(islands(60, at(1, 59))) == [(0, 60)]
+
+
+def test_a_whole_recording_may_be_one_chunk() -> None:
+    """Without voice activity detection nothing says where silence is."""
+    assert seconds(plan_whole(7200 * S)) == [(0, 7200)]
+    with pytest.raises(ValueError, match="a recording of 0 samples has nothing to plan"):
+        plan_whole(0)
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -201,11 +245,12 @@ class TestRefusals:
             make(0, window=WINDOW, overlap=OVERLAP)
 
 
+@pytest.mark.parametrize("make", [plan, islands])
 @pytest.mark.parametrize("runs", [at(5, 8, 1, 2), at(1, 5, 4, 6), at(5, 11)])
-def test_runs_that_make_no_sense(runs: list[SpeechRun]) -> None:
+def test_runs_that_make_no_sense(make: Callable[..., Plan], runs: list[SpeechRun]) -> None:
     """Unsorted, overlapping or outside the recording: a bug upstream, not a plan."""
     with pytest.raises(ValueError, match="speech runs must be sorted, disjoint and inside the recording"):
-        plan(10, runs)
+        make(10, runs)
 
 
 def test_a_day_is_planned() -> None:
@@ -291,3 +336,25 @@ def test_long_speech_is_cut_into_the_fewest_windows(recording: tuple[int, list[S
         else:
             assert chunk.end - following.start == overlap
             assert len(chunk) == window or duration - following.start == MIN_TAIL
+
+
+@settings(deadline=None)
+@given(recordings())
+def test_islands_and_silences_divide_the_recording(recording: tuple[int, list[SpeechRun], int, int]) -> None:
+    """Whatever VAD heard: all is covered once, all speech with its padding is in a chunk, silences are long enough."""
+    duration, runs, window, _ = recording
+    result = plan_islands(duration, runs, peak=lambda span: 0.1, window=window)
+
+    chunks, silences = [chunk.span for chunk in result.chunks], [silence.span for silence in result.silences]
+    pieces = sorted(chunks + silences)
+    assert [piece.start for piece in pieces] == [0, *(piece.end for piece in pieces[:-1])]
+    assert pieces[-1].end == duration
+    for run in runs:
+        padded = Span(max(0, run.span.start - PAD), min(duration, run.span.end + PAD))
+        assert any(chunk.intersection(padded) == padded for chunk in chunks)
+    for before, silence in zip([None, *pieces], pieces, strict=False):
+        if silence in silences and before is not None and silence.end < duration:
+            assert len(silence) >= MIN_SILENCE
+    joined = sum(-(-len(chunk) // window) for chunk in chunks)
+    alone = plan_islands(duration, runs, peak=lambda span: 0.1, window=window, max_bridge=0)
+    assert joined <= sum(-(-len(chunk.span) // window) for chunk in alone.chunks)
