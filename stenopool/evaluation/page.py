@@ -132,6 +132,8 @@ def _section(index: int, evaluation: Evaluation, sound: Sound | None, alone: boo
     )
     rows = lay_out(evaluation.comparison, evaluation.hypothesis, evaluation.form)
     space = "" if evaluation.form.letters else " "
+    # For the fonts, which draw one and the same ideograph in the Chinese or the Japanese way.
+    language = f' lang="{escape(evaluation.language)}"' if evaluation.language else ""
     return "\n".join(
         [
             f'<details id="r{index}"{" open" if alone else ""}{" class=heard" if sound else ""}>',
@@ -143,8 +145,9 @@ def _section(index: int, evaluation: Evaluation, sound: Sound | None, alone: boo
             '<button type="button" class="step" data-step="1">error ›</button>',
             '<label><input type="checkbox" class="only"> errors only</label>',
             '<label><input type="checkbox" class="show-written"> as written</label></div>',
+            f"<div{language}>",
             *(_row(row, space) for row in rows),
-            "</details>",
+            "</div>\n</details>",
         ]
     )
 
