@@ -60,10 +60,20 @@ class Checkpoint:
             raise CheckpointError(f"{path}: expected a JSON object; fetch the checkpoint again")
         return content
 
+    @property
+    def revision(self) -> str | None:
+        """The commit, where the folder is a snapshot in the hub's cache."""
+        return self.folder.name if self.folder.parent.name == "snapshots" else None
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """`config.json`."""
+        return self._json("config.json")
+
     @cached_property
     def dims(self) -> ModelDimensions:
-        """Sizes, from `config.json`."""
-        return ModelDimensions.from_config(self._json("config.json"), self.name)
+        """Sizes, from the config."""
+        return ModelDimensions.from_config(self.config, self.name)
 
     @cached_property
     def generation(self) -> dict[str, Any]:

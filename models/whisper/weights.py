@@ -43,7 +43,9 @@ class WeightsMismatch(CheckpointError):  # noqa: N818 - a statement, as its sibl
     def __init__(self, folder: Path, problems: Sequence[str]) -> None:
         #: One line each: a tensor's name, our path, both shapes.
         self.problems = tuple(problems)
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        more = (
+            f"; and {len(problems) - _SHOWN} more: stenopool models verify {folder}" if len(problems) > _SHOWN else ""
+        )
         super().__init__(f"{folder}: weights do not match config.json: {'; '.join(problems[:_SHOWN])}{more}")
 
 

@@ -9,6 +9,7 @@ import threading
 import click
 
 from stenopool.cli.evaluate import evaluate
+from stenopool.cli.models import models
 from stenopool.cli.transcribe import transcribe
 from stenopool.errors import StenopoolError, UsageError
 from stenopool.version import __version__
@@ -39,6 +40,7 @@ def cli() -> None:
 
 cli.add_command(transcribe)
 cli.add_command(evaluate)
+cli.add_command(models)
 
 
 def main() -> None:

@@ -239,13 +239,13 @@ def test_a_wrong_checkpoint_is_cut_short(tmp_path: Path) -> None:
     """Hundreds of mismatches are counted, and eight spelled out in one line; the error carries them all."""
     save_file({"something": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
 
-    with pytest.raises(CheckpointError, match=r"something has no place in this model; .*; and \d+ more$") as caught:
+    with pytest.raises(CheckpointError, match=r"something has no place in this model; .*; and \d+ more: .*") as caught:
         load(tmp_path / "model.safetensors")
 
     *shown, more = str(caught.value).split("; ")
     expected = parameters(load(POCKET.weights[0]))
     assert len(shown) == 8
-    assert more == f"and {1 + len(expected) - 8} more"
+    assert more == f"and {1 + len(expected) - 8} more: stenopool models verify {tmp_path}"
     assert isinstance(caught.value, WeightsMismatch)
     assert caught.value.problems == (
         "something has no place in this model",
