@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +38,7 @@ from models.decoding.slots import Shape
 from models.decoding.steps import Search
 from models.device import resolve_dtype
 from models.group import Group, Job, Setup
+from models.mesh import make_mesh, placed_params
 from models.tokens import TIMESTAMP_STEP, Vocabulary
 from models.whisper.modules import Whisper
 from models.whisper.quantize import quantize_kernels
@@ -65,10 +67,11 @@ class Engine:
         dtype: of weights and activations; `int8` for the weights' kernels and the cache of the audio.
         batch_size: decoder slots; None for what suits the device.
         assistant: a smaller model that drafts greedy text, for speculative decoding.
+        mesh: devices along `data` and along `model`, such as "2x4"; None for one device.
 
     Raises:
         CheckpointError: a checkpoint is missing, damaged or foreign, or the assistant has another vocabulary.
-        UsageError: the batch size is not a positive number.
+        UsageError: the batch size is not a positive number, or there are not as many devices.
         EngineError: the device has no room for it.
     """
 
@@ -79,6 +82,7 @@ class Engine:
         dtype: DType = "auto",
         batch_size: int | None = None,
         assistant: Checkpoint | None = None,
+        mesh: str | None = None,
     ) -> None:
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise UsageError(f"the batch size must be at least 1, got {batch_size!r}")
@@ -88,7 +92,9 @@ class Engine:
         self.vocabulary = Vocabulary(checkpoint)
         self.dtype = resolve_dtype(dtype)
         encoder_batch, slots = AUTO_BATCH.get(jax.default_backend(), AUTO_BATCH_ACCELERATOR)
-        self.n_slots = batch_size or slots
+        self.mesh = make_mesh(mesh)
+        data = self.mesh.shape["data"]
+        self.n_slots = _multiple(batch_size or slots * data, data)
         #: Seconds spent on compiling (or on reading compiled programs from the cache).
         self.compile_seconds = 0.0
         #: Seconds spent on the device's work, the wait for it included.
@@ -102,14 +108,15 @@ class Engine:
             graph, params = nnx.split(models)
         self._setup = Setup(
             graph=graph,
-            params=params,
+            params=placed_params(params, self.mesh),
+            mesh=self.mesh,
             dims=self.dims,
             draft_dims=assistant.dims if assistant else None,
             special=self.vocabulary.special,
             dtype=activations(self.dtype),
             int8=self.dtype == "int8",
             heads=checkpoint.alignment_heads,
-            encoder_batch=min(encoder_batch, self.n_slots),
+            encoder_batch=_multiple(min(encoder_batch * data, self.n_slots), data),
             compiled=self._count_compiling,
         )
 
@@ -157,6 +164,11 @@ class Engine:
         """Compile what chunks of this kind need, or read it from the cache; else done when the first one comes."""
         with self._device_failures():
             self._group(decoding or Decoding(), 0).warm()
+
+    @property
+    def params(self) -> Any:
+        """All parameters, as they lie on the devices; those of the assistant among them."""
+        return self._setup.params
 
     @property
     def free(self) -> int:
@@ -263,7 +275,7 @@ class Engine:
             capacity = round(decoding.beam_size * decoding.patience)
         elif self.assistant:
             drafted = DRAFTED
-        n_slots = max(1, self.n_slots // width)
+        n_slots = _multiple(max(1, self.n_slots // width), self.mesh.shape["data"])
         shape = Shape(n_slots=n_slots, width=width, capacity=capacity, room=room, length=length, drafted=drafted)
         if (search, shape) not in self._groups:
             self._groups[search, shape] = Group(self._setup, search, shape)
@@ -387,6 +399,11 @@ class Engine:
             rejected=tuple(one for one in objections if one),
             times=times,
         )
+
+
+def _multiple(number: int, of: int) -> int:
+    """The number, rounded up."""
+    return -(-number // of) * of
 
 
 def activations(dtype: str) -> jnp.dtype:

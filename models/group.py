@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jax.stages import Compiled
 
 from models.alignment.locate import locate
@@ -25,6 +26,7 @@ from models.decoding.rules import Limits
 from models.decoding.slots import Arrivals, Shape, Slots, empty_slots, fill, refill
 from models.decoding.speculation import advance_drafted
 from models.decoding.steps import Search, advance
+from models.mesh import placed_rows, slot_shardings
 from models.tokens import SpecialTokens
 from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Whisper
@@ -72,8 +74,9 @@ class Setup:
     int8: bool
     #: (layer, head) of the cross-attention that follow the words.
     heads: tuple[tuple[int, int], ...]
-    #: Chunks per call of the encoder.
+    #: Chunks per call of the encoder, a multiple of the mesh's `data`; so are the slots of a group.
     encoder_batch: int
+    mesh: Mesh
     #: Told of seconds spent on compiling.
     compiled: Callable[[float], None]
 
@@ -91,7 +94,9 @@ class Group:
         #: What waits for a slot.
         self.waiting: deque[Job] = deque()
         self._state: Slots | None = None
+        self._shardings: Any = None
         self._programs: dict[str, Compiled] = {}
+        self._readings: dict[str, Callable[..., Any]] = {}
 
     @property
     def free(self) -> list[int]:
@@ -106,7 +111,7 @@ class Group:
 
     def warm(self) -> None:
         """Compile what every chunk needs."""
-        self._program("fill", self._fill, self.state, self._arrivals([]), self._pcm([]))
+        self._program("fill", self._fill, self.state, *self._rows([]))
         self._program("advance", self._advance, self.state)
 
     @property
@@ -114,7 +119,8 @@ class Group:
         """What the device holds."""
         if self._state is None:
             setup = self._setup
-            self._state = empty_slots(
+            make = partial(
+                empty_slots,
                 setup.dims,
                 setup.special,
                 self.shape,
@@ -122,6 +128,8 @@ class Group:
                 int8=setup.int8,
                 draft=setup.draft_dims if self.shape.drafted else None,
             )
+            self._shardings = slot_shardings(jax.eval_shape(make), setup.mesh)
+            self._state = jax.jit(make, out_shardings=self._shardings)()
         return self._state
 
     # What goes in
@@ -130,7 +138,7 @@ class Group:
         """Encode chunks into free slots."""
         for first in range(0, len(placed), self.rows):
             some = placed[first : first + self.rows]
-            arrivals, pcm = self._arrivals(some), self._pcm([job.request for _, job, _ in some])
+            arrivals, pcm = self._rows(some)
             program = self._program("fill", self._fill, self.state, arrivals, pcm)
             self._state = program(self._setup.params, self.state, arrivals, pcm)
             self.jobs.update((slot, job) for slot, job, _ in some)
@@ -139,9 +147,9 @@ class Group:
         """Begin jobs anew whose audio is in the slots of a group, this or another."""
         for first in range(0, len(placed), self.rows):
             some = placed[first : first + self.rows]
-            arrivals = self._arrivals(some)
             rows = np.zeros(self.rows, np.int32)
             rows[: len(some)] = slots[first : first + self.rows]
+            arrivals, rows = placed_rows((self._arrivals(some), rows), self._setup.mesh)
             audio = None if source is self else (source.state.cross, source.state.draft_cross)
             name = f"refill from {id(source)}"
             program = self._program(name, self._refill, self.state, arrivals, audio, rows)
@@ -213,21 +221,28 @@ class Group:
                 whole = (*start, special.no_timestamps, *text, special.end_of_text)
                 tokens[row, : len(whole)] = whole
                 rows[row], lengths[row], frames[row] = slot, len(text), n_frames
-            arguments = (self.state.cross, rows, tokens, lengths, frames)
-            program = self._program("locate", partial(self._locate, n_start=n_start), *arguments, donate=())
-            begins, probabilities = jax.device_get(program(self._setup.params, *arguments))
+            arguments = (self.state.cross, *placed_rows((rows, tokens, lengths, frames), self._setup.mesh))
+            run = partial(self._locate, n_start=n_start)
+            begins, probabilities = jax.device_get(self._reading("locate", run)(self._setup.params, *arguments))
             found += [(begins[row, : n + 1], probabilities[row, :n]) for row, n in enumerate(lengths[: len(some)])]
         return found
 
     # Programs
 
-    def _program(self, name: str, function: Callable[..., Any], *arguments: Any, donate: Any = 1) -> Compiled:
+    def _program(self, name: str, function: Callable[..., Any], *arguments: Any) -> Compiled:
+        """Compiled for the parameters and these arguments; the first is the state, which a new one replaces."""
         if name not in self._programs:
             started = time.perf_counter()
-            lowered = jax.jit(function, donate_argnums=donate).lower(self._setup.params, *arguments)
-            self._programs[name] = lowered.compile()
+            jitted = jax.jit(function, donate_argnums=1, out_shardings=self._shardings)
+            self._programs[name] = jitted.lower(self._setup.params, *arguments).compile()
             self._setup.compiled(time.perf_counter() - started)
         return self._programs[name]
+
+    def _reading(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A program that leaves the state as it is."""
+        if name not in self._readings:
+            self._readings[name] = jax.jit(function)
+        return self._readings[name]
 
     def _models(self, params: Any) -> tuple[Whisper, Whisper | None]:
         whisper, draft = nnx.merge(self._setup.graph, params)
@@ -256,6 +271,11 @@ class Group:
         return locate(whisper.decoder, heads, taken, tokens, lengths, frames, n_start=n_start, end_of_text=end)
 
     # Arguments of the programs, always of the same shape
+
+    def _rows(self, placed: Sequence[tuple[int, Job, Prompt]]) -> tuple[Arrivals, jax.Array]:
+        pcm = self._pcm([job.request for _, job, _ in placed])
+        rows: tuple[Arrivals, jax.Array] = placed_rows((self._arrivals(placed), pcm), self._setup.mesh)
+        return rows
 
     def _pcm(self, requests: Sequence[Request]) -> np.ndarray:
         pcm = np.zeros((self.rows, self._setup.dims.window), np.int16)

@@ -23,6 +23,7 @@ from models.decoding.slots import Shape
 from models.decoding.steps import Search
 from models.features import log_mel
 from models.group import Group, Job, Setup
+from models.mesh import make_mesh
 from models.tokens import SpecialTokens
 from models.whisper.modules import Whisper
 from models.whisper.weights import load_whisper
@@ -133,7 +134,19 @@ def _decode(case: Case, decoding: Decoding) -> tuple[Hypothesis, float, np.ndarr
     special = _special(case.expected)
     graph, params = nnx.split((case.model, None))
     dims = case.checkpoint.dims
-    setup = Setup(graph, params, dims, None, special, jnp.float32, False, ((0, 0),), 1, lambda _: None)
+    setup = Setup(
+        graph=graph,
+        params=params,
+        dims=dims,
+        draft_dims=None,
+        special=special,
+        dtype=jnp.float32,
+        int8=False,
+        heads=((0, 0),),
+        encoder_batch=1,
+        mesh=make_mesh(None),
+        compiled=lambda _: None,
+    )
     group = Group(setup, Search.GREEDY, Shape(n_slots=3, width=1, room=4, length=4 + dims.n_text_ctx // 2))
     prompt = (special.start_of_transcript, special.start_of_transcript + 1, special.tasks["transcribe"])
     job = Job(Request(key=0, pcm=weights.sound(), decoding=decoding), "en")
