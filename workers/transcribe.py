@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
+from models.alignment.words import TimedWords, timed_words
 from models.decoding.requests import Heard, Stop
 from models.decoding.segments import split_segments
 from models.tokens import Vocabulary
+from scheduler.hallucination import hallucinations
 from scheduler.suspicion import suspicion
-from stenopool.domain import Chunk, ChunkResult, Options, Segment, Span
+from stenopool.domain import SAMPLE_RATE, Chunk, ChunkResult, Options, Segment, Span
 
 #: A chunk without a sample louder than this is silence, whatever voice activity detection or the model would say:
 #: -66 dB of full scale, the noise of a good recorder.
@@ -35,28 +38,61 @@ def chunk_result(heard: Heard, chunk: Chunk, *, language: str, vocabulary: Vocab
     if is_silence(heard, options):
         reason = f"no speech (probability {heard.no_speech_prob:.2f}, text {heard.avg_logprob:.2f})"
         return ChunkResult(index=chunk.index, span=span, language=language, segments=(), skipped=reason)
-    pieces = [
-        piece
-        for piece in split_segments(heard.tokens, vocabulary.special.timestamp_begin, len(span))
-        if vocabulary.text(piece.tokens).strip()
-    ]
-    speech = None if chunk.speech is None else list(chunk.speech)
-    segments = [
-        Segment(
-            span=Span(span.start + piece.span.start, span.start + piece.span.end),
-            text=vocabulary.text(piece.tokens),
-            chunk=chunk.index,
-            avg_logprob=heard.avg_logprob,
-            compression_ratio=heard.compression_ratio,
-            no_speech_prob=heard.no_speech_prob,
-            temperature=heard.temperature,
-            language=heard.language if options.multilingual else None,
-            guards=tuple(guards(heard)),
+    segments = list(_segments(heard, chunk, vocabulary, options))
+    segments, dropped = _without_hallucinations(segments, span, options)
+    if dropped and not segments:
+        return ChunkResult(index=chunk.index, span=span, language=language, segments=(), skipped="; ".join(dropped))
+    judged = [replace(segment, suspicion=suspicion(segment, chunk.speech)) for segment in segments]
+    if dropped:
+        judged[0] = replace(judged[0], guards=(*judged[0].guards, *dropped))
+    return ChunkResult(index=chunk.index, span=span, language=language, segments=tuple(judged))
+
+
+def _segments(heard: Heard, chunk: Chunk, vocabulary: Vocabulary, options: Options) -> Iterator[Segment]:
+    """The chunk's segments that have a text, in the recording, with their words where these were asked for."""
+    begin = chunk.span.start
+    pieces = list(split_segments(heard.tokens, vocabulary.special.timestamp_begin, len(chunk.span)))
+    timed = [TimedWords(Span(begin + piece.span.start, begin + piece.span.end), ()) for piece in pieces]
+    if heard.times:
+        split = partial(vocabulary.split_to_words, language=heard.language or "en")
+        timed, _ = timed_words(
+            heard.times,
+            pieces,
+            split,
+            begin=begin,
+            last_speech=begin,
+            prepended=options.prepend_punctuations,
+            appended=options.append_punctuations,
         )
-        for piece in pieces
-    ]
-    judged = tuple(replace(segment, suspicion=suspicion(segment, speech)) for segment in segments)
-    return ChunkResult(index=chunk.index, span=span, language=language, segments=judged)
+    for piece, when in zip(pieces, timed, strict=True):
+        if (text := vocabulary.text(piece.tokens)).strip():
+            yield Segment(
+                span=when.span,
+                text=text,
+                chunk=chunk.index,
+                avg_logprob=heard.avg_logprob,
+                compression_ratio=heard.compression_ratio,
+                no_speech_prob=heard.no_speech_prob,
+                temperature=heard.temperature,
+                words=when.words,
+                language=heard.language if options.multilingual else None,
+                guards=tuple(guards(heard)),
+            )
+
+
+def _without_hallucinations(segments: list[Segment], span: Span, options: Options) -> tuple[list[Segment], list[str]]:
+    """The segments without improbable words between silences, and what was dropped, in words."""
+    if options.hallucination_silence_threshold is None:
+        return segments, []
+    found = hallucinations(
+        segments,
+        heard=span,
+        window_end=span.end,
+        threshold=round(options.hallucination_silence_threshold * SAMPLE_RATE),
+        last_speech=span.start,
+    )
+    dropped = [f"dropped {segments[at].text.strip()!r}: improbable words between silences" for at in found]
+    return [segment for at, segment in enumerate(segments) if at not in found], dropped
 
 
 def is_silence(heard: Heard, options: Options) -> bool:
