@@ -34,11 +34,6 @@ _SIDES = (
 
 _REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")  # owner/name
 
-_CONVERT = (
-    "convert them once with transformers: "
-    "WhisperForConditionalGeneration.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
-)
-
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -126,10 +121,25 @@ class Checkpoint:
             return files
         if pickled := sorted(file.name for file in self.folder.glob("*.bin")):
             raise CheckpointError(
-                f"{self.name}: only pickled weights ({pickled[0]}), which can run code when loaded; {_CONVERT}"
+                f"{self.name}: only pickled weights ({pickled[0]}), which can run code when loaded; "
+                f"if you trust them, convert them once: {self._conversion}"
             )
         raise CheckpointError(
-            f"{self.name}: no model.safetensors in {self.folder}; if it has other weights, {_CONVERT}"
+            f"{self.name}: no model.safetensors in {self.folder}; "
+            f"if it has other weights, and you trust them, convert them once: {self._conversion}"
+        )
+
+    @property
+    def _conversion(self) -> str:
+        """The command that makes safetensors of other weights, where torch and transformers are installed."""
+        source, pin = str(self.folder), ""
+        if self.revision:  # the hub's cache holds no pickles: they are fetched by whoever trusts them
+            source, pin = self.name.partition("@")[0], f", revision={self.revision!r}"
+        classes = "t.WhisperForConditionalGeneration, t.WhisperTokenizer"
+        new = f"{Path(source).name}-safetensors"
+        return (
+            f'python -c "import transformers as t; [c.from_pretrained({source!r}{pin}).save_pretrained({new!r}) '
+            f'for c in ({classes})]"'
         )
 
     @cached_property

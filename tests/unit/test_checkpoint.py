@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -195,16 +196,34 @@ def test_no_generation_config_is_an_empty_one(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("there", "says"),
     [
-        ("pytorch_model.bin", r"only pickled weights \(pytorch_model\.bin\).*save_pretrained\(NEW_FOLDER\)"),
-        ("flax_model.msgpack", r"no model\.safetensors in .*save_pretrained\(NEW_FOLDER\)"),
+        ("pytorch_model.bin", r"only pickled weights \(pytorch_model\.bin\), which can run code when loaded;"),
+        ("flax_model.msgpack", r"no model\.safetensors in .*;"),
     ],
 )
 def test_other_weights_name_the_conversion(copy: Path, there: str, says: str) -> None:
-    """Without safetensors the message says how to make them."""
+    """Without safetensors the message has the command that makes them."""
     (copy / "model.safetensors").rename(copy / there)
 
-    with pytest.raises(CheckpointError, match=says):
+    with pytest.raises(CheckpointError, match=f"^copy: {says}") as caught:
         _ = Checkpoint("copy", copy).weights
+
+    command = shlex.split(str(caught.value).partition("convert them once: ")[2])
+    assert command[:2] == ["python", "-c"]
+    compile(command[2], "the command", "exec")
+    assert f"c.from_pretrained('{copy}').save_pretrained('copy-safetensors')" in command[2]
+
+
+def test_weights_of_the_hub_are_converted_from_there(copy: Path) -> None:
+    """Pickles are not in the cache: the command names the repository and the commit."""
+    snapshot = copy.parent / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+
+    with pytest.raises(CheckpointError) as caught:
+        _ = Checkpoint("someone/old@main", snapshot).weights
+
+    assert f"from_pretrained('someone/old', revision='{'0' * 40}').save_pretrained('old-safetensors')" in str(
+        caught.value
+    )
 
 
 def test_missing_shards_are_listed(copy: Path) -> None:

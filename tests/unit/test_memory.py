@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from models.tokens import SpecialTokens, Vocabulary
 from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Whisper
 from models.whisper.quantize import quantize_kernels
+from stenopool.cli.models import size
 
 
 def published(d: int, heads: int, encoder: int, decoder: int, mels: int = 80, vocab: int = 51865) -> ModelDimensions:
@@ -41,7 +43,9 @@ MODELS = {
     "pocket": POCKET,
     "tiny": published(384, 6, 4, 4),
     "base.en": published(512, 8, 6, 6, vocab=51864),
+    "base": published(512, 8, 6, 6),
     "small": published(768, 12, 12, 12),
+    "medium": published(1024, 16, 24, 24),
     "large-v3": published(1280, 20, 32, 32, mels=128, vocab=51866),
     "large-v3-turbo": published(1280, 20, 32, 4, mels=128, vocab=51866),
     "distil-large-v3": published(1280, 20, 32, 2, mels=128, vocab=51866),
@@ -129,10 +133,24 @@ def test_encoder_rows(dtype: str) -> None:
     assert memory(POCKET, dtype).encoder_row == pytest.approx(analysis.temp_size_in_bytes / rows, rel=0.25)
 
 
+def test_the_table_of_the_docs() -> None:
+    """docs/models.md shows what the formulas give."""
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    lines = page.partition("| model | parameters |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = {cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)}
+
+    assert rows.keys() == MODELS.keys() - {"base.en"}
+    for name, row in rows.items():
+        need, small = memory(MODELS[name], "bfloat16"), memory(MODELS[name], "int8")
+        sizes = (need.parameters, small.parameters, need.slot(), small.slot(), need.hypothesis, need.encoder_row)
+        assert row == [f"{n_parameters(MODELS[name]) / 1e6:.1f} M", *map(size, sizes)], name
+
+
 def test_a_whole_engine() -> None:
     """The parts add up; every beam adds its text, and none the audio again."""
     one = memory(MODELS["large-v3"], "bfloat16")
 
     assert one.total(16, 8, width=5) == one.parameters + 16 * (one.audio + 5 * one.hypothesis) + 8 * one.encoder_row
+    assert round(one.total(16, 8, width=5) / 1e9, 1) == 16.2  # as the docs reckon
     assert one.audio == 2 * 32 * 1500 * 1280 * 2
     assert one.slot(5) - one.slot(1) == 4 * one.hypothesis

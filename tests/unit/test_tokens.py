@@ -124,7 +124,7 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 
 def test_a_thousand_strings_have_openais_ids(published: tuple[str, Vocabulary]) -> None:
-    """In 40 scripts, with signs, odd spaces and what looks like a special token: the ids of openai-whisper."""
+    """In two dozen scripts, with signs, odd spaces and what looks like a special token: the ids of openai-whisper."""
     name, vocabulary = published
     recorded = tokenizer_files.recorded(name)
 

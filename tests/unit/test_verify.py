@@ -131,9 +131,7 @@ def test_pickled_weights(copy: Path) -> None:
     assert found.problems[0].startswith(
         "copy: only pickled weights (pytorch_model.bin), which can run code when loaded;"
     )
-    assert found.problems[0].endswith(
-        "WhisperForConditionalGeneration.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
-    )
+    assert "save_pretrained('copy-safetensors')" in found.problems[0]
     assert found.problems[1].startswith("copy: its tokenizer does not load")
     assert len(found.problems) == 2
 
