@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.alignment.words import APPENDED, PREPENDED, Spoken, TimedWords, merge_punctuation, timed_words
-from models.decoding.requests import TokenTimes
-from models.decoding.segments import TimedTokens
+from models.decoding.requests import Decoding, Heard, Request, TokenTimes
+from models.decoding.segments import TimedTokens, split_segments
+from models.engine import Engine
 from models.words import Piece
 from stenopool.domain import Span
+from tests import sounds
 
 S = 16_000  # one second
 F = 320  # one frame
@@ -239,3 +241,69 @@ def test_words_are_in_order_and_inside_their_segments(
         assert all(segment.span.start <= word.span.start <= word.span.end <= segment.span.end for word in segment.words)
         assert segment.span.start >= begin
         assert segment.words
+
+
+CHUNKS = [Span(0, 30 * S), Span(30 * S, 60 * S), Span(60 * S, round(73.41 * S))]
+
+
+@pytest.fixture(scope="module")
+def heard(pool_engine: Engine) -> list[Heard]:
+    """The sample's first windows, the last of them short, heard at once."""
+    return run(pool_engine, CHUNKS)
+
+
+def run(engine: Engine, chunks: Sequence[Span]) -> list[Heard]:
+    """What is heard in them, in their order."""
+    pcm, decoding = sounds.read(sounds.SAMPLE), Decoding(language="en", word_timestamps=True)
+    requests = [Request(key=chunk, pcm=pcm[chunk.start : chunk.end], decoding=decoding) for chunk in chunks]
+    return sorted(engine.run(requests), key=lambda heard: chunks.index(heard.key))
+
+
+def test_the_samples_words_are_its_text(pool_engine: Engine, heard: list[Heard]) -> None:
+    """All words of a segment joined are its text, each in its segment, one after the other in their chunk."""
+    vocabulary, last = pool_engine.vocabulary, 0
+    for one, chunk in zip(heard, CHUNKS, strict=True):
+        assert one.times is not None
+        segments = list(split_segments(one.tokens, vocabulary.special.timestamp_begin, len(chunk)))
+
+        timed, last = timed_words(
+            one.times, segments, lambda tokens: vocabulary.split_to_words(tokens, "en"),
+            begin=chunk.start, last_speech=last,
+        )  # fmt: skip
+
+        words = [word for segment in timed for word in segment.words]
+        assert len(words) > 20
+        assert all(a.span.end <= b.span.start for a, b in pairwise(words))
+        assert chunk.start <= words[0].span.start <= words[-1].span.end == last <= chunk.end
+        for segment, of_tokens in zip(timed, segments, strict=True):
+            assert "".join(word.text for word in segment.words) == vocabulary.text(of_tokens.tokens)
+            assert all(0 < word.probability <= 1 for word in segment.words if word.probability is not None)
+        if chunk.start == 0:
+            [meeting, *_] = [word for word in words if word.text.strip(" .,") == "meeting"]
+            assert meeting.span.start <= 2 * S <= meeting.span.end
+
+
+def test_words_are_where_they_are_without_neighbours(pool_engine: Engine, heard: list[Heard]) -> None:
+    """A chunk alone in the batch has the same times."""
+    [alone] = run(pool_engine, CHUNKS[2:])
+
+    assert alone.times is not None
+    assert heard[2].times is not None
+    assert (alone.times.tokens, alone.times.starts) == (heard[2].times.tokens, heard[2].times.starts)
+    assert alone.times.probabilities == pytest.approx(heard[2].times.probabilities, abs=1e-5)
+
+
+def test_times_are_told_to_those_who_ask(pool_engine: Engine) -> None:
+    """Every text token has one, and the last an end; without the option there are none."""
+    pcm, decoding = sounds.read(sounds.SAMPLE)[: 5 * S], Decoding(language="en")
+
+    [untimed] = pool_engine.run([Request(key=0, pcm=pcm, decoding=decoding)])
+    [timed] = run(pool_engine, [Span(0, 5 * S)])
+
+    assert untimed.times is None
+    assert timed.times is not None
+    assert timed.tokens == untimed.tokens
+    assert timed.times.tokens == tuple(t for t in timed.tokens if t < pool_engine.vocabulary.special.end_of_text)
+    assert len(timed.times.starts) == len(timed.times.tokens) + 1 == len(timed.times.probabilities) + 1
+    assert timed.times.starts == tuple(sorted(timed.times.starts))
+    assert timed.times.starts[-1] < 5 * S

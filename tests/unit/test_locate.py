@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,8 +17,10 @@ from flax import nnx
 
 from models.alignment.locate import locate
 from models.alignment.median import median_filter
+from models.checkpoint import BUNDLED, Checkpoint
 from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Decoder, KeysValues
+from stenopool.errors import CheckpointError
 from tests.warping import cheapest, slid
 
 DIMS = ModelDimensions(
@@ -27,8 +32,10 @@ END, NO_TIMESTAMPS, START = 50, 51, 52
 ROOM = 16
 
 
-@pytest.mark.parametrize("shape", [(1, 10), (1, 1, 15), (4, 5, 345), (2, 3, 4, 51)])
-@pytest.mark.parametrize("width", [1, 3, 5, 7, 13])
+ROWS = (((1, 10), 3), ((1, 1, 15), 13), ((4, 5, 345), 7), ((2, 3, 4, 51), 5), ((3, 6), 1), ((2, 6), 13))
+
+
+@pytest.mark.parametrize(("shape", "width"), ROWS)
 def test_the_median_slides_over_mirrored_ends(shape: tuple[int, ...], width: int) -> None:
     """As a median of every window of the mirrored row."""
     x = np.random.default_rng(width).standard_normal(shape).astype(np.float32)
@@ -79,6 +86,12 @@ def first_frames(costs: np.ndarray) -> list[int]:
     return [min(j for i, j in cheapest(costs) if i == token) for token in range(len(costs))]
 
 
+@nnx.jit
+def listen(decoder: Decoder, tokens: jax.Array, cross: KeysValues) -> tuple[jax.Array, jax.Array]:
+    """Logits, and the scores of the heads."""
+    return decoder.listen(tokens, cross, HEADS)
+
+
 @cache
 def compiled(n_start: int) -> Callable[..., Any]:
     """`locate` for so many steering tokens."""
@@ -104,7 +117,6 @@ def test_attention_is_sharpened_as_written_down(decoder: Decoder, cross: KeysVal
     """One row at a time without any padding, step by step in numpy, gives the same frames and probabilities."""
     starts, probabilities = located(decoder, cross, TEXTS, FRAMES, n_start)
 
-    listen = nnx.jit(lambda decoder, tokens, cross: decoder.listen(tokens, cross, HEADS))
     logits, scores = map(np.asarray, listen(decoder, tokens_of(TEXTS, n_start), cross))
     for row, (text, n_frames) in enumerate(zip(TEXTS, FRAMES, strict=True)):
         n_tokens = n_start + len(text) + 2
@@ -145,3 +157,39 @@ def test_a_text_without_tokens_or_a_sound_of_one_frame_is_no_trouble(decoder: De
     assert not starts[1].any()
     assert starts[2, :2].tolist() == sorted(starts[2, :2])
     assert np.isfinite(probabilities).all()
+
+
+def with_heads(folder: Path, heads: object) -> Checkpoint:
+    """The bundled model's sizes, two decoder layers of four heads, with that list."""
+    shutil.copy(BUNDLED["pocket"] / "config.json", folder)
+    (folder / "generation_config.json").write_text(json.dumps({"alignment_heads": heads}))
+    return Checkpoint("given", folder)
+
+
+UPPER = ((1, 0), (1, 1), (1, 2), (1, 3))
+
+
+@pytest.mark.parametrize(
+    ("given", "heads"),
+    [
+        ([[1, 2], [0, 3]], ((0, 3), (1, 2))),
+        ([[1, 2], [1, 2]], ((1, 2),)),
+        (None, UPPER),
+        ([], UPPER),
+        ([[3, 1], [1, 2]], UPPER),  # a teacher's, who has four layers
+        ([[1, 4]], UPPER),
+        ([[-1, 0]], UPPER),
+    ],
+)
+def test_the_checkpoint_says_which_heads_follow_the_words(
+    tmp_path: Path, given: object, heads: tuple[tuple[int, int], ...]
+) -> None:
+    """Each once; all of the upper half of the layers where it says nothing, or speaks of heads that it has not."""
+    assert with_heads(tmp_path, given).alignment_heads == heads
+
+
+@pytest.mark.parametrize("given", [7, "upper", [1, 2], [[1, 2, 3]], [["a", "b"]], {"layers": [1]}])
+def test_a_list_of_something_else_is_refused(tmp_path: Path, given: object) -> None:
+    """In one line that names the file."""
+    with pytest.raises(CheckpointError, match=r"given: alignment_heads of generation_config.json is not a list"):
+        _ = with_heads(tmp_path, given).alignment_heads
