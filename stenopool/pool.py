@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 
 def load_model(
-    name: str = "pocket", *, dtype: DType = "auto", batch_size: int | None = None, assistant: str | None = None
+    name: str = "pocket",
+    *,
+    dtype: DType = "auto",
+    batch_size: int | None = None,
+    assistant: str | None = None,
+    mesh: str | None = None,
 ) -> Pool:
     """Load a model for `Pool.transcribe`.
 
@@ -40,6 +45,7 @@ def load_model(
         dtype: `float32`, `bfloat16`, `int8`, or `auto` for what suits the device.
         batch_size: chunks decoded together; None for what suits the device.
         assistant: a smaller model, named as `name`, that drafts greedy text for it: the same text, sooner.
+        mesh: devices, such as "2x4": batches over 2, each model over 4; None for one.
 
     Raises:
         CheckpointError: there is no such model, it is damaged, or the assistant does not fit.
@@ -48,7 +54,8 @@ def load_model(
     config = Config.from_env()
     use_compile_cache(config.cache / "xla")
     checkpoint, helper = find_checkpoint(name), find_checkpoint(assistant) if assistant else None
-    return Pool(config, Engine(checkpoint, dtype=dtype, batch_size=batch_size, assistant=helper), dtype)
+    engine = Engine(checkpoint, dtype=dtype, batch_size=batch_size, assistant=helper, mesh=mesh)
+    return Pool(config, engine, dtype, mesh)
 
 
 class Pool:
@@ -58,8 +65,9 @@ class Pool:
     runs, the samples of its files lie in the system's folder for temporary files.
     """
 
-    def __init__(self, config: Config, engine: Engine, dtype: DType) -> None:
+    def __init__(self, config: Config, engine: Engine, dtype: DType, mesh: str | None) -> None:
         self._config = config
+        self._mesh = mesh
         self._engine = engine
         self._dtype: DType = dtype
 
@@ -98,7 +106,9 @@ class Pool:
             raise TypeError("transcribe_batch takes a list of files; for one file use transcribe")
         if batch_size not in (None, self._engine.n_slots):
             old = self._engine
-            self._engine = Engine(old.checkpoint, dtype=self._dtype, batch_size=batch_size, assistant=old.assistant)
+            self._engine = Engine(
+                old.checkpoint, dtype=self._dtype, batch_size=batch_size, assistant=old.assistant, mesh=self._mesh
+            )
         return [outcome.transcripts[0] for outcome in self._run(paths, options_of(options), split=False)]
 
     def _run(self, paths: Sequence[PathLike], options: Options, *, split: bool) -> list[Outcome]:

@@ -75,8 +75,9 @@ class Driver:
         split: a transcript per channel; else channels are mixed.
         force: work that is done is done again.
         observer: told of progress.
-        engine: one of that checkpoint, dtype, batch size and assistant to use, if it is loaded already.
+        engine: one of that checkpoint, dtype, batch size, assistant and mesh to use, if it is loaded already.
         assistant: a smaller model that drafts for it.
+        mesh: devices, such as "2x4"; None for one.
         stop: set it to interrupt: `run` raises KeyboardInterrupt at its next turn.
 
     Raises:
@@ -98,6 +99,7 @@ class Driver:
         observer: Observer | None = None,
         engine: Engine | None = None,
         assistant: Checkpoint | None = None,
+        mesh: str | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         vocabulary = engine.vocabulary if engine else Vocabulary(checkpoint)
@@ -121,7 +123,7 @@ class Driver:
                 self._presence.worker,
                 self._assignment,
                 vocabulary,
-                make_engine=lambda: Engine(checkpoint, dtype=dtype, batch_size=batch_size, assistant=helper),
+                make_engine=lambda: Engine(checkpoint, dtype=dtype, batch_size=batch_size, assistant=helper, mesh=mesh),
                 engine=engine,
                 observer=observer,
             )

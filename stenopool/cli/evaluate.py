@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stenopool.domain import DTYPES
+from stenopool.cli.loading import NAMES, Loading, loading_options, taken_loading
+from stenopool.cli.options import SectionedCommand, decoding_options, taken
+from stenopool.domain import Options
 from stenopool.errors import StenopoolError, UsageError
 
 if TYPE_CHECKING:
@@ -22,10 +24,10 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 
 #: Options that mean something only where there is something to transcribe.
-_OF_TRANSCRIBING = ("model", "dtype", "batch_size", "force")
+_OF_TRANSCRIBING = ("force", *NAMES, *(field.name for field in fields(Options) if field.name != "language"))
 
 
-@click.command("eval", no_args_is_help=True)
+@click.command("eval", cls=SectionedCommand, no_args_is_help=True)
 @click.argument("file", required=False, type=PATH)
 @click.option(
     "-r",
@@ -36,22 +38,12 @@ _OF_TRANSCRIBING = ("model", "dtype", "batch_size", "force")
 )
 @click.option("--audio", type=PATH, help="The recording that FILE is a transcript of, for the page to play.")
 @click.option(
-    "-l",
-    "--language",
-    default="auto",
-    show_default=True,
-    help="Language; auto: the one that manifest or transcript name, or that is detected.",
-)
-@click.option(
     "--normalizer",
     type=click.Choice(["auto", "english", "basic", "none"]),
     default="auto",
     show_default=True,
     help="Form in which words are compared; auto: Whisper's for the language.",
 )
-@click.option("-m", "--model", default="pocket", show_default=True, help="Transcribes what has no transcript.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Its precision.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Chunks decoded together.  [default: auto]")
 @click.option("--force", is_flag=True, help="Transcribe again, and take the time, what is transcribed already.")
 @click.option(
     "--json", "json_file", type=PATH, metavar="FILE", help="Write the figures; - writes them instead of the table."
@@ -61,6 +53,8 @@ _OF_TRANSCRIBING = ("model", "dtype", "batch_size", "force")
 )
 @click.option("--embed-audio", is_flag=True, help="Put the sound into the page.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@loading_options
+@decoding_options
 def evaluate(file: Path | None, reference: Path, audio: Path | None, **arguments: Any) -> None:
     """Compare transcripts with references.
 
@@ -79,9 +73,9 @@ def evaluate(file: Path | None, reference: Path, audio: Path | None, **arguments
     from stenopool.evaluation.cases import gather
 
     context = click.get_current_context()
-    language = arguments.pop("language")
-    code = None if language == "auto" else language_code(language)
-    command = _Command(stop=context.obj, **arguments)
+    options, loading = taken(arguments), taken_loading(arguments)
+    code = None if options.language == "auto" else language_code(options.language)
+    command = _Command(options=options, loading=loading, stop=context.obj, **arguments)
     command.check_outputs(audio)
     cases = gather(file, reference, audio=audio, language=code)
     if all(case.hypothesis for case in cases):
@@ -96,10 +90,9 @@ def evaluate(file: Path | None, reference: Path, audio: Path | None, **arguments
 class _Command:
     """The command's options; the names are theirs."""
 
+    options: Options
+    loading: Loading
     normalizer: str
-    model: str
-    dtype: Any
-    batch_size: int | None
     force: bool
     json_file: Path | None
     html_file: Path | None
@@ -134,9 +127,8 @@ class _Command:
                 form_of(case, case.hypothesis, self.normalizer)
         heard = hear(
             [case for case in cases if case.hypothesis is None],
-            model=self.model,
-            dtype=self.dtype,
-            batch_size=self.batch_size,
+            self.options,
+            self.loading,
             force=self.force,
             quiet=self.quiet,
             stop=self.stop,

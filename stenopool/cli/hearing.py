@@ -6,13 +6,13 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import click
 
+from stenopool.cli.loading import Loading
 from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, error_line, flaws
-from stenopool.config import Config
 from stenopool.domain import Options
 from stenopool.errors import StenopoolError
 from stenopool.evaluation.cases import Case
@@ -47,10 +47,9 @@ class Heard:
 
 def hear(
     cases: Sequence[Case],
+    options: Options,
+    loading: Loading,
     *,
-    model: str,
-    dtype: Any,
-    batch_size: int | None,
     force: bool,
     quiet: bool,
     stop: threading.Event,
@@ -66,30 +65,18 @@ def hear(
     if not groups:
         return heard
     # Heavy imports stand here: where nothing is to be transcribed, none is made.
-    from models.checkpoint import find_checkpoint
-    from models.engine import Engine
     from stenopool.cli.progress import Progress
-    from workers.local import Driver, Timings
+    from workers.local import Timings
 
     started = time.perf_counter()
-    checkpoint = find_checkpoint(model)
     # The language is an option of a whole driver; where there are several, they share what is loaded.
-    engine = Engine(checkpoint, dtype=dtype, batch_size=batch_size) if len(groups) > 1 else None
+    engine = loading.engine() if len(groups) > 1 else None
     timings = Timings()
     done: list[Outcome] = []
     with Progress(enabled=not quiet, n_sources=sum(map(len, groups.values()))) as progress:
         for language, sources in groups.items():
-            with Driver(
-                Config.from_env(),
-                checkpoint,
-                Options(language=language or "auto"),
-                dtype=dtype,
-                batch_size=batch_size,
-                force=force,
-                observer=progress,
-                engine=engine,
-                stop=stop,
-            ) as driver:
+            spoken = replace(options, language=language or "auto")
+            with loading.driver(spoken, force=force, observer=progress, engine=engine, stop=stop) as driver:
                 for outcome in driver.run(sources):
                     _keep(heard, (language, outcome.source), outcome, progress)
                     done.append(outcome)

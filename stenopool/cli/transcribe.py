@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenopool.cli.loading import Loading, loading_options, taken_loading
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
-from stenopool.config import Config
-from stenopool.domain import DTYPES, SAMPLE_RATE, CoverageKind, Options, Transcript
+from stenopool.domain import SAMPLE_RATE, CoverageKind, Options, Transcript
 from stenopool.errors import StenopoolError, UsageError
 from stenopool.formats import FORMATS
 
@@ -34,14 +34,6 @@ def _formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
         wrong = ", ".join(unknown) if formats else "nothing"
         raise click.BadParameter(f"{wrong}; choose from {', '.join(FORMATS)}")
     return formats
-
-
-def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None:
-    if value == "auto":
-        return None
-    if not value.isdigit() or int(value) < 1:
-        raise click.BadParameter(f"{value}; a positive number, or auto")
-    return int(value)
 
 
 @click.command(cls=SectionedCommand, no_args_is_help=True)
@@ -64,26 +56,15 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
     help=f"What to write, separated by commas: {', '.join(FORMATS)}.",
 )
 @click.option(
-    "-m",
-    "--model",
-    default="pocket",
-    show_default=True,
-    help="pocket (bundled, small), a folder, or a Hugging Face repository (openai/whisper-large-v3-turbo).",
-)
-@click.option(
     "--channels",
     type=click.Choice(["mix", "split"]),
     default="mix",
     show_default=True,
     help="Mix all channels, or make a transcript of each.",
 )
-@click.option("--batch-size", default="auto", show_default=True, callback=_batch_size, help="Chunks decoded together.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Precision.")
-@click.option(
-    "--assistant", metavar="MODEL", help="A smaller model that drafts greedy text for it: the same text, sooner."
-)
 @click.option("--force", is_flag=True, help="Do again what is done already.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@loading_options
 @decoding_options
 def transcribe(files: Sequence[str], **arguments: Any) -> None:
     """Transcribe audio and video files; - reads one from standard input.
@@ -95,10 +76,10 @@ def transcribe(files: Sequence[str], **arguments: Any) -> None:
       stenopool transcribe talk.mp3 lecture.mkv call.wav -o out/ --format txt,srt,vtt,json,tsv
     """
     stems = output_stems(files)
-    options = taken(arguments)
+    options, loading = taken(arguments), taken_loading(arguments)
     context = click.get_current_context()
     with _spooled_stdin(files) as paths:
-        code = _Command(options=options, stop=context.obj, **arguments).run(files, paths, stems)
+        code = _Command(options=options, loading=loading, stop=context.obj, **arguments).run(files, paths, stems)
     context.exit(code)
 
 
@@ -107,13 +88,10 @@ class _Command:
     """The command's options; the names are theirs."""
 
     options: Options
+    loading: Loading
     folder: Path
     formats: tuple[str, ...]
-    model: str
     channels: str
-    batch_size: int | None
-    dtype: Any
-    assistant: str | None
     force: bool
     quiet: bool
     #: Set by an interrupt.
@@ -139,24 +117,17 @@ class _Command:
         if not sources:
             return worst
 
-        from models.checkpoint import find_checkpoint
-        from workers.local import Driver
         from workers.publish import open_folder, publish
 
         open_folder(self.folder)
 
         with (
             Progress(enabled=not self.quiet, n_sources=len(sources)) as progress,
-            Driver(
-                Config.from_env(),
-                find_checkpoint(self.model),
+            self.loading.driver(
                 self.options,
-                dtype=self.dtype,
-                batch_size=self.batch_size,
                 split=self.channels == "split",
                 force=self.force,
                 observer=progress,
-                assistant=find_checkpoint(self.assistant) if self.assistant else None,
                 stop=self.stop,
             ) as driver,
         ):

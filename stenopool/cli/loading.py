@@ -1,0 +1,105 @@
+"""The options that say which model transcribes, and on what, for every command that transcribes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from stenopool.config import Config
+from stenopool.domain import DTYPES, Options
+
+if TYPE_CHECKING:
+    from models.engine import Engine
+    from workers.local import Driver
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Which model, and on what. Nothing of it changes what a transcript is about."""
+
+    model: str
+    dtype: Any
+    batch_size: int | None
+    assistant: str | None
+    mesh: str | None
+
+    def engine(self) -> Engine:
+        """The model, loaded."""
+        from models.checkpoint import find_checkpoint
+        from models.engine import Engine
+
+        return Engine(
+            find_checkpoint(self.model),
+            dtype=self.dtype,
+            batch_size=self.batch_size,
+            assistant=find_checkpoint(self.assistant) if self.assistant else None,
+            mesh=self.mesh,
+        )
+
+    def driver(self, options: Options, **others: Any) -> Driver:
+        """A driver that loads the model when it is needed; `others` are its further arguments."""
+        from models.checkpoint import find_checkpoint
+        from workers.local import Driver
+
+        return Driver(
+            Config.from_env(),
+            find_checkpoint(self.model),
+            options,
+            dtype=self.dtype,
+            batch_size=self.batch_size,
+            assistant=find_checkpoint(self.assistant) if self.assistant else None,
+            mesh=self.mesh,
+            **others,
+        )
+
+
+#: Names of the options.
+NAMES = tuple(field.name for field in fields(Loading))
+
+
+def taken_loading(arguments: dict[str, Any]) -> Loading:
+    """It, out of a command's arguments, which are then without."""
+    return Loading(**{name: arguments.pop(name) for name in NAMES})
+
+
+def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdigit() or int(value) < 1:
+        raise click.BadParameter(f"{value}; a positive number, or auto")
+    return int(value)
+
+
+def loading_options(command: _Command) -> _Command:
+    """All of them; `taken_loading` reads them."""
+    options = (
+        click.option(
+            "-m",
+            "--model",
+            default="pocket",
+            show_default=True,
+            help="pocket (bundled, small), a folder, or a Hugging Face repository (openai/whisper-large-v3-turbo).",
+        ),
+        click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Precision."),
+        click.option(
+            "--batch-size", default="auto", show_default=True, callback=_batch_size, help="Chunks decoded together."
+        ),
+        click.option(
+            "--assistant",
+            metavar="MODEL",
+            help="A smaller model that drafts greedy text for it: the same text, sooner.",
+        ),
+        click.option(
+            "--mesh",
+            metavar="DATAxMODEL",
+            help="Devices, such as 2x4: batches over 2, models over 4.  [default: one]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
