@@ -17,50 +17,10 @@ import numpy as np
 import torch
 import transformers
 import whisper
+from openai_peer import random_peer
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 from weights import CONFIGS, FORCED, MEL_FRAMES, PLAIN_STEPS, VOCAB_STEP, hf_config, sound, state_dict
 from whisper.decoding import DecodingOptions
-from whisper.model import ModelDimensions
-
-#: Hugging Face's names to openai's, in order.
-RENAMES = (
-    ("model.", ""),
-    ("encoder.embed_positions.weight", "encoder.positional_embedding"),
-    ("decoder.embed_positions.weight", "decoder.positional_embedding"),
-    ("decoder.embed_tokens", "decoder.token_embedding"),
-    ("encoder.layer_norm", "encoder.ln_post"),
-    ("decoder.layer_norm", "decoder.ln"),
-    (".layers.", ".blocks."),
-    ("self_attn_layer_norm", "attn_ln"),
-    ("encoder_attn_layer_norm", "cross_attn_ln"),
-    ("final_layer_norm", "mlp_ln"),
-    ("self_attn", "attn"),
-    ("encoder_attn", "cross_attn"),
-    ("q_proj", "query"),
-    ("k_proj", "key"),
-    ("v_proj", "value"),
-    ("out_proj", "out"),
-    ("fc1", "mlp.0"),
-    ("fc2", "mlp.2"),
-)
-
-
-def openai_model(name: str, state: dict[str, torch.Tensor]) -> whisper.model.Whisper:
-    """The same weights in openai-whisper's model."""
-    shape = CONFIGS[name]
-    dims = ModelDimensions(
-        n_mels=shape["mels"], n_audio_ctx=1500, n_audio_state=shape["d"], n_audio_head=shape["heads"],
-        n_audio_layer=shape["encoder"], n_vocab=shape["vocab"], n_text_ctx=448, n_text_state=shape["d"],
-        n_text_head=shape["heads"], n_text_layer=shape["decoder"],
-    )  # fmt: skip
-    renamed = {}
-    for key, value in state.items():
-        for theirs, ours in RENAMES:
-            key = key.replace(theirs, ours)
-        renamed[key] = value
-    model = whisper.model.Whisper(dims)
-    model.load_state_dict(renamed)
-    return model.eval()
 
 
 def plain_greedy(model: WhisperForConditionalGeneration, features: torch.Tensor, prompt: list[int]) -> list[int]:
@@ -85,11 +45,9 @@ def record(name: str, pcm: np.ndarray) -> dict[str, Any]:
     encoder = model.model.encoder(mel[None]).last_hidden_state[0]
     logits = model(input_features=mel[None], decoder_input_ids=torch.tensor([FORCED])).logits[0]
 
-    theirs = openai_model(name, state)
+    peer = random_peer(name)
+    theirs, tokenizer = peer.model, peer.tokenizer()
     ruled = theirs.decode(mel, DecodingOptions(language="en", fp16=False, sample_len=48, suppress_tokens="-1"))
-    tokenizer = whisper.tokenizer.get_tokenizer(
-        True, num_languages=theirs.num_languages, language="en", task="transcribe"
-    )
     suppressed = whisper.decoding.DecodingTask(theirs, DecodingOptions(language="en"))._get_suppress_tokens()
     _, languages = theirs.detect_language(mel)
     return {
@@ -113,13 +71,13 @@ def record(name: str, pcm: np.ndarray) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def main() -> None:
-    """Record all shapes."""
+def main(folder: Path) -> None:
+    """Record all shapes into the folder."""
     pcm = sound()
     arrays = {f"{name}/{key}": value for name in CONFIGS for key, value in record(name, pcm).items()}
     arrays["versions"] = np.array([f"torch {torch.__version__}", f"transformers {transformers.__version__}",
                                    f"openai-whisper {whisper.__version__}"])  # fmt: skip
-    target = Path(__file__).with_name("engine.npz")
+    target = folder / "engine.npz"
     np.savez_compressed(target, **arrays)
     for name in CONFIGS:
         print(name, f"logits std {arrays[f'{name}/logits_std']:.2f}", "ruled", arrays[f"{name}/ruled"][:16])
@@ -127,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(__file__).parent)

@@ -123,3 +123,5 @@ VOCAB_STEP = 101
 #: Teacher-forced tokens: a prompt, text and timestamps.
 FORCED = (50258, 50259, 50359, 50364, 440, 1002, 13, 50464, 50464, 220, 31415, 2718, 77, 50564)
 PLAIN_STEPS = 24
+#: The same for the bundled model, whose vocabulary is small.
+POCKET_VOCAB_STEP = 13
