@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, tuple_, update
@@ -79,7 +79,7 @@ class Claim:
     chunk: Chunk
     fence: int
     #: What the chunk before it told, in a sequential transcript; None for the first.
-    carried: dict[str, Any] | None = None
+    carried: dict[str, Any] | None = field(default=None, hash=False)
 
     @property
     def index(self) -> int:

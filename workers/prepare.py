@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
-from scheduler.plan import Plan, SpeechRun, plan_recording, plan_without_vad
+from scheduler.plan import Plan, SpeechRun, plan_islands, plan_recording, plan_whole, plan_without_vad
 from stenopool.domain import SAMPLE_RATE, Chunk, Span
 from storage.ledger import Ledger, Source, Work
 from storage.objects import FolderStore
@@ -109,6 +109,7 @@ def _plan(one: Ingested, assignment: Assignment, ledger: Ledger) -> Work:
         language=assignment.language,
         chunks=plan.chunks,
         silences=[(silence.span, silence.score) for silence in plan.silences],
+        sequential=assignment.options.mode == "sequential",
         again=assignment.force,
     )
 
@@ -117,10 +118,16 @@ def plan_ingested(one: Ingested, assignment: Assignment) -> Plan:
     """Cut what was decoded into chunks and silences."""
     options = assignment.options
     window, overlap = round(options.chunk_length * SAMPLE_RATE), round((options.overlap or 0) * SAMPLE_RATE)
+    sequential = options.mode == "sequential"
     if one.activity is None:
-        return plan_without_vad(one.duration, window=window, overlap=overlap)
-    runs = [SpeechRun(span, score) for span, score in one.activity.runs()]
-    plan = plan_recording(one.duration, runs, peak=one.activity.peak, window=window, overlap=overlap)
+        return (
+            plan_whole(one.duration) if sequential else plan_without_vad(one.duration, window=window, overlap=overlap)
+        )
+    runs, peak = [SpeechRun(span, score) for span, score in one.activity.runs()], one.activity.peak
+    if sequential:
+        plan = plan_islands(one.duration, runs, peak=peak, window=window)
+    else:
+        plan = plan_recording(one.duration, runs, peak=peak, window=window, overlap=overlap)
     return replace(plan, chunks=tuple(with_speech(plan.chunks, [run.span for run in runs])))
 
 

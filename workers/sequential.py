@@ -7,8 +7,9 @@ recordings beside it as there are slots.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from models.alignment.words import timed_words
 from models.decoding.requests import Decoding, Heard
@@ -30,6 +31,11 @@ class Carried:
     tokens: tuple[int, ...]
     #: Sample of the recording at which the last word ended; 0 if there was none.
     last_speech: int = 0
+
+
+def carried_of_record(record: Mapping[str, Any]) -> Carried:
+    """What the ledger kept of it."""
+    return Carried(tokens=tuple(record["tokens"]), last_speech=record["last_speech"])
 
 
 @dataclass(frozen=True, slots=True)

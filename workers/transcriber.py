@@ -1,5 +1,6 @@
 """The transcriber: keeps the engine's slots full with chunks of all open transcripts, and the ledger told.
 
+A chunk of a sequential transcript has one window in a slot at a time, and the next one as soon as that is heard.
 Results that come after their lease was lost are dropped: somebody else does those chunks. Where the device fails, the
 chunks it held are tried again one by one; one that fails alone three times, on a device that works otherwise, becomes a
 gap; its neighbours do not.
@@ -8,9 +9,9 @@ gap; its neighbours do not.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +19,6 @@ import numpy as np
 from models.decoding.requests import Heard, Request
 from models.engine import Engine
 from models.tokens import Vocabulary
-from scheduler.language import Election
 from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Span
 from stenopool.errors import EngineError, LedgerError
 from storage.ledger import Claim, Ledger, Work
@@ -26,8 +26,10 @@ from storage.objects import FolderStore
 from storage.records import record_of_result
 from workers.assignment import Assignment
 from workers.decoding import decoding_of
+from workers.elections import Elections, Question
 from workers.ingest import read_pcm
 from workers.prepare import SourceFile
+from workers.sequential import Passage, carried_of_record
 from workers.transcribe import chunk_result, silence
 
 RENEW_EVERY = 10.0  # seconds; leases are good for much longer
@@ -49,22 +51,23 @@ class Observer(Protocol):
         """So many more samples of the source are done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A chunk that is only asked for its language."""
-
-    transcript: int
-    index: int
-
-
 @dataclass(slots=True)
 class _Open:
     """A transcript in the making."""
 
     source: SourceFile
     work: Work
-    #: Where the language is to be detected.
-    election: Election | None
+
+
+@dataclass(slots=True)
+class _Held:
+    """A chunk that is being decoded."""
+
+    claim: Claim
+    #: In sequential mode.
+    passage: Passage | None = None
+    #: Samples that the observer was told are done.
+    shown: int = 0
 
 
 class Transcriber:
@@ -96,7 +99,12 @@ class Transcriber:
         self._engine = engine
         self._observer = observer
         self._open: dict[int, _Open] = {}
-        self._held: dict[tuple[int, int], Claim] = {}  # in the engine's slots
+        window = round(assignment.options.chunk_length * SAMPLE_RATE)
+        self._elections = Elections(assignment.options.languages, window)
+        #: By transcript and index.
+        self._held: dict[tuple[int, int], _Held] = {}
+        #: Those of them whose next window waits for a slot; the others are in one.
+        self._waiting: deque[_Held] = deque()
         #: Chunks that were in the slots when the device failed: each is tried alone.
         self._suspects: set[tuple[int, int]] = set()
         #: How often each of them failed alone.
@@ -114,7 +122,12 @@ class Transcriber:
         """Load the engine, and compile what its chunks will need."""
         whole = Chunk(index=0, span=Span(0, 0))
         language = self._assignment.language if self._assignment.language != MULTIPLE else None
-        self.engine.warm(decoding_of(self._assignment.options, whole, self._vocabulary, language))
+        decoding = decoding_of(self._assignment.options, whole, self._vocabulary, language)
+        self.engine.warm(replace(decoding, seek=self._sequential))
+
+    @property
+    def _sequential(self) -> bool:
+        return self._assignment.options.mode == "sequential"
 
     @property
     def loaded(self) -> bool:
@@ -128,7 +141,10 @@ class Transcriber:
 
     @property
     def backlog(self) -> int:
-        """Samples of the recordings that are being transcribed."""
+        """Samples of the recordings that are being transcribed; 0 where more of them are needed to fill the slots."""
+        # In sequential mode a recording keeps one slot busy, however long it is.
+        if self._sequential and self._engine is not None and len(self._open) < self._engine.n_slots:
+            return 0
         return sum(one.work.duration for one in self._open.values())
 
     def add(self, source: SourceFile, works: Iterable[Work]) -> None:
@@ -138,8 +154,9 @@ class Transcriber:
             total += work.duration
             if work.complete or work.id in self._open:
                 continue
-            election = Election(work.chunks_total) if work.language is None else None
-            self._open[work.id] = _Open(source, work, election)
+            if work.language is None:
+                self._elections.begin(work.id, work.chunks_total)
+            self._open[work.id] = _Open(source, work)
             todo += sum(len(span) for span in self._ledger.open_spans(work.id))
         if self._observer:
             self._observer.planned(source, total, max(0, total - todo))
@@ -147,6 +164,7 @@ class Transcriber:
     def remove(self, transcript: int) -> None:
         """It is complete. Its chunks that are still in slots, under a lost lease, will be dropped."""
         del self._open[transcript]
+        self._elections.end(transcript)
         self._suspects = {chunk for chunk in self._suspects if chunk[0] != transcript}
 
     def turn(self) -> bool:
@@ -181,9 +199,10 @@ class Transcriber:
 
     def _requests(self, engine: Engine) -> list[Request]:
         if self._suspects:  # one at a time, until they are through
-            return [] if engine.busy else self._questions(1) or self._claims(1)
-        questions = self._questions(engine.free)
-        return questions + self._claims(engine.free - len(questions))
+            return [] if engine.busy else self._windows(1) or self._questions(1) or self._claims(1)
+        requests = self._windows(engine.free)
+        requests += self._questions(engine.free - len(requests))
+        return requests + self._claims(engine.free - len(requests))
 
     def _pcm(self, one: _Open, span: Span) -> np.ndarray:
         try:
@@ -199,66 +218,128 @@ class Transcriber:
         for id, one in self._open.items():
             if one.work.language is None:  # another process may have held the election
                 one.work = self._ledger.work(id)
+                if one.work.language is not None:
+                    self._elections.end(id)
         known = [id for id, one in self._open.items() if one.work.language is not None]
+        if self._sequential:  # the next chunk is not ready before the one we hold is done
+            known = [id for id in known if all(id != transcript for transcript, _ in self._held)]
+        if not known:
+            return []
         requests = []
         for claim in self._ledger.claim(self._worker, known, limit):
             one = self._open[claim.transcript]
+            language = None if one.work.language == MULTIPLE else one.work.language
+            held = self._held[claim.transcript, claim.index] = _Held(claim)
+            if self._sequential:
+                held.passage = self._passage(claim, language)
+                self._go_on(one, held)
+                continue
             pcm = self._pcm(one, claim.span)
             if result := silence(claim.chunk, pcm, one.work.language or ""):
-                self._keep(one, claim, result)
+                self._keep(one, held, result)
                 continue
-            self._held[claim.transcript, claim.index] = claim
-            language = None if one.work.language == MULTIPLE else one.work.language
             decoding = decoding_of(self._assignment.options, claim.chunk, self._vocabulary, language)
             requests.append(Request(key=claim, pcm=pcm, decoding=decoding))
+        return requests + self._windows(limit - len(requests))
+
+    def _passage(self, claim: Claim, language: str | None) -> Passage:
+        return Passage(
+            claim.chunk,
+            None if claim.carried is None else carried_of_record(claim.carried),
+            options=self._assignment.options,
+            vocabulary=self._vocabulary,
+            language=language,
+            room=self.engine.dims.n_text_ctx // 2 - 1,
+        )
+
+    def _windows(self, limit: int) -> list[Request]:
+        """The next windows of chunks that have been heard in part."""
+        requests: list[Request] = []
+        while self._waiting and len(requests) < limit:
+            held = self._waiting.popleft()
+            claim, passage, one = held.claim, held.passage, self._open.get(held.claim.transcript)
+            assert passage is not None
+            assert passage.window is not None
+            if one is None or self._held.get((claim.transcript, claim.index)) is not held:  # the lease was lost
+                continue
+            pcm = self._pcm(one, passage.window.span)
+            if silence(passage.window, pcm, ""):
+                passage.skip()
+                self._go_on(one, held)
+            else:
+                requests.append(Request(key=claim, pcm=pcm, decoding=passage.decoding()))
         return requests
 
-    def _finish(self, claim: Claim, heard: Heard) -> None:
-        one = self._open.get(claim.transcript)
-        if one is None:  # the lease was lost, and another process has completed the transcript meanwhile
-            self._held.pop((claim.transcript, claim.index), None)
-            return
-        result = chunk_result(
-            heard,
-            claim.chunk,
-            language=heard.language or "",
-            vocabulary=self._vocabulary,
-            options=self._assignment.options,
-        )
-        self._keep(one, claim, result)
+    def _go_on(self, one: _Open, held: _Held) -> None:
+        """A chunk's next window waits for a slot; without one it is done."""
+        passage = held.passage
+        assert passage is not None
+        self._show(one, held, passage.position - held.claim.span.start)
+        if passage.window is None:
+            self._keep(one, held, passage.result())
+        else:
+            self._waiting.append(held)
 
-    def _keep(self, one: _Open, claim: Claim, result: ChunkResult) -> None:
+    def _finish(self, claim: Claim, heard: Heard) -> None:
+        one, held = self._open.get(claim.transcript), self._held.get((claim.transcript, claim.index))
+        if held is None or held.claim != claim:  # the lease was lost, and the chunk claimed anew
+            return
+        if one is None:  # the lease was lost, and another process has completed the transcript meanwhile
+            del self._held[claim.transcript, claim.index]
+        elif held.passage is not None:
+            held.passage.hear(heard)
+            self._go_on(one, held)
+        else:
+            result = chunk_result(
+                heard,
+                claim.chunk,
+                language=heard.language or "",
+                vocabulary=self._vocabulary,
+                options=self._assignment.options,
+            )
+            self._keep(one, held, result)
+
+    def _keep(self, one: _Open, held: _Held, result: ChunkResult) -> None:
+        claim = held.claim
         chunk = (claim.transcript, claim.index)
         self._held.pop(chunk, None)
         self._suspects.discard(chunk)
         self._failed_alone.pop(chunk, None)
-        kept = self._ledger.finish(claim, record_of_result(result)) is not None
-        if kept and self._observer:  # else the lease was lost, and somebody else does the chunk
-            self._observer.advanced(one.source, len(claim.span))
+        # A chunk that failed tells the next what it was told itself.
+        carried = claim.carried if held.passage is None else asdict(held.passage.carried)
+        kept = self._ledger.finish(claim, record_of_result(result), carried) is not None
+        self._show(one, held, len(claim.span) if kept else 0)  # else somebody else does the chunk
+
+    def _show(self, one: _Open, held: _Held, done: int) -> None:
+        """Tell the observer how many samples of a chunk are done."""
+        if self._observer and done != held.shown:
+            self._observer.advanced(one.source, done - held.shown)
+        held.shown = done
 
     def _fail(self, error: EngineError) -> None:
         """The device failed; its slots are empty. The chunks that were in them are tried again, if that can help."""
-        held, self._held = self._held, {}
-        if len(held) == 1 and error.retryable:
-            [(chunk, claim)] = held.items()
+        lost, self._held = self._held, {}
+        self._waiting.clear()
+        for held in lost.values():
+            if (one := self._open.get(held.claim.transcript)) is not None:
+                held.passage = None  # it is begun again
+                self._show(one, held, 0)
+        if len(lost) == 1 and error.retryable:
+            [(chunk, held)] = lost.items()
             self._failed_alone[chunk] += 1
-            one = self._open.get(claim.transcript)
+            one = self._open.get(held.claim.transcript)
             if one is not None and self._failed_alone[chunk] == ATTEMPTS and self._device_works():
-                language = one.work.language or ""
-                self._keep(
-                    one,
-                    claim,
-                    ChunkResult(index=claim.index, span=claim.span, language=language, segments=(), failed=str(error)),
+                language, span = one.work.language or "", held.claim.span
+                result = ChunkResult(
+                    index=held.claim.index, span=span, language=language, segments=(), failed=str(error)
                 )
+                self._keep(one, held, result)
                 return
         self._ledger.release([self._worker])
-        if not held or not error.retryable or max(self._failed_alone.values(), default=0) >= ATTEMPTS:
+        if not lost or not error.retryable or max(self._failed_alone.values(), default=0) >= ATTEMPTS:
             raise error
-        self._suspects.update(held)
-        # Questions that were in the slots are lost as well: the election begins anew.
-        for one in self._open.values():
-            if one.election is not None and one.work.language is None:
-                one.election = Election(one.work.chunks_total)
+        self._suspects.update(lost)
+        self._elections.begin_anew()
 
     def _device_works(self) -> bool:
         """Whether the device decodes a second of silence: then what it failed on is the chunk's fault."""
@@ -271,23 +352,14 @@ class Transcriber:
         return True
 
     def _questions(self, limit: int) -> list[Request]:
-        requests: list[Request] = []
-        for id, one in self._open.items():
-            if one.election is None or one.work.language is not None:
-                continue
-            if indices := one.election.ask(limit - len(requests)):
-                spans = self._ledger.spans(id)
-                requests += [
-                    Request(key=Question(id, index), pcm=self._pcm(one, spans[index]), decoding=None)
-                    for index in indices
-                ]
-        return requests
+        return [
+            Request(key=question, pcm=self._pcm(self._open[question.transcript], span), decoding=None)
+            for question, span in self._elections.ask(limit, self._ledger.spans)
+        ]
 
     def _count(self, question: Question, heard: Heard) -> None:
-        one = self._open.get(question.transcript)
-        if one is None or one.election is None:
-            return
-        allowed = self._assignment.options.languages or heard.languages
-        if elected := one.election.count({code: heard.languages[code] for code in allowed}):
+        if elected := self._elections.count(question, heard.languages):
+            self._elections.end(question.transcript)
             self._ledger.set_language(question.transcript, *elected)
+            one = self._open[question.transcript]
             one.work = self._ledger.work(question.transcript)
