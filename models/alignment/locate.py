@@ -49,16 +49,7 @@ def locate(
         Both are 0 beyond a row's own.
     """
     logits, scores = decoder.listen(tokens, cross, heads)
-    # What stands at <|notimestamps|> is asked for the first text token, what stands at the last for the end.
-    asked = slice(n_start, -1)
-
-    def add(total: Array, of_head: Array) -> tuple[Array, None]:
-        attention = _sharpened(of_head, n_start + lengths + 2, frames)[:, asked]
-        return total + median_filter(attention, frames, _MEDIAN_WIDTH), None
-
-    # Head after head, which takes little memory, and on a CPU little time.
-    matrix, _ = lax.scan(add, jnp.zeros_like(scores[:, 0, asked]), scores.swapaxes(0, 1))
-    starts, _ = warp(-matrix / len(heads), lengths + 1, frames)
+    starts, _ = warp(-attention(scores, lengths, frames, n_start), lengths + 1, frames)
 
     text = tokens[:, n_start + 1 : -1]
     logits = logits[:, n_start:-2, :end_of_text]
@@ -66,6 +57,28 @@ def locate(
     probabilities = jnp.exp(chosen - jax.nn.logsumexp(logits, axis=-1))
     is_text = jnp.arange(text.shape[1])[None] < lengths[:, None]
     return starts, jnp.where(is_text, probabilities, 0.0)
+
+
+def attention(scores: Array, lengths: Array, frames: Array, n_start: int) -> Array:
+    """How much each token is heard in each frame: sharpened, without outliers, the mean of the heads.
+
+    Args:
+        scores: before the softmax, float32 [row, head, T, frame].
+        lengths, frames, n_start: as `locate`.
+
+    Returns:
+        float32 [row, N + 1, frame], of text tokens and the end of text.
+    """
+    # What stands at <|notimestamps|> is asked for the first text token, what stands at the last for the end.
+    asked = slice(n_start, -1)
+
+    def add(total: Array, of_head: Array) -> tuple[Array, None]:
+        weights = _sharpened(of_head, n_start + lengths + 2, frames)[:, asked]
+        return total + median_filter(weights, frames, _MEDIAN_WIDTH), None
+
+    # Head after head, which takes little memory, and on a CPU little time.
+    total, _ = lax.scan(add, jnp.zeros_like(scores[:, 0, asked]), scores.swapaxes(0, 1))
+    return total / scores.shape[1]
 
 
 def _sharpened(scores: Array, n_tokens: Array, frames: Array) -> Array:
