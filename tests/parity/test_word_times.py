@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ from flax import nnx
 from models.alignment.dtw import warp
 from models.alignment.locate import attention, locate
 from models.alignment.median import median_filter
-from models.alignment.words import APPENDED, PREPENDED, Spoken, merge_punctuation
+from models.alignment.words import APPENDED, PREPENDED, Spoken, merge_punctuation, timed_words
 from models.checkpoint import Checkpoint, find_checkpoint
+from models.decoding.requests import TokenTimes
+from models.decoding.segments import split_segments
 from models.features import log_mel
-from models.tokens import Vocabulary
+from models.tokens import TIMESTAMP_STEP, Vocabulary
 from models.whisper.modules import Whisper
 from models.whisper.weights import load_whisper
+from stenopool.domain import SAMPLE_RATE
 from tests import sounds
 
 REFERENCES = Path(__file__).parents[1] / "references"
@@ -44,9 +48,12 @@ def arrays() -> Iterator[Any]:
         yield loaded
 
 
-def first_frames(path: np.ndarray) -> list[int]:
-    """At which frame each token of a path begins."""
-    return [int(path[1][path[0] == token].min()) for token in range(path[0].max() + 1)]
+def first_frames(aligned: dict[str, Any]) -> list[int]:
+    """At which frame each token of an alignment begins."""
+    found: dict[int, int] = {}
+    for token, frame in zip(aligned["text_indices"], aligned["time_indices"], strict=True):
+        found.setdefault(token, frame)
+    return list(found.values())
 
 
 def test_ways_are_those_of_the_reference(arrays: Any) -> None:
@@ -85,6 +92,44 @@ def test_signs_are_merged_as_the_reference_does(recorded: dict[str, Any]) -> Non
         kept = [(i, word["word"]) for i, word in enumerate(case["merged"]) if word["word"]]
 
         assert [(word.start, word.text) for word in merged] == kept
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_words_of_segments_are_those_of_the_reference(recorded: dict[str, Any], window: int) -> None:
+    """From the same alignment, the same words at the same times in the same segments, pauses left out as there."""
+    aligned = recorded["alignment"]["pocket"][f"window_{window}"]
+    times = TokenTimes(
+        tokens=tuple(aligned["text_tokens"]),
+        starts=tuple(first * TIMESTAMP_STEP for first in first_frames(aligned)),
+        probabilities=tuple(word["probability"] for word in aligned["words"] for _ in word["tokens"]),
+    )
+    vocabulary = Vocabulary(find_checkpoint("pocket"))
+    [run, *_] = [run for run in recorded["transcribe"] if run["case"] == "words_no_previous_text"]
+    before, expected = ([s for s in run["segments"] if s["seek"] == 3000 * at] for at in (window - 1, window))
+    length, tokens = 30 * SAMPLE_RATE, run["windows"][window]["tokens"]
+
+    timed, last = timed_words(
+        times,
+        list(split_segments(tokens, vocabulary.special.timestamp_begin, length)),
+        partial(vocabulary.split_to_words, language="en"),
+        begin=window * length,
+        last_speech=round(before[-1]["words"][-1]["end"] * SAMPLE_RATE),
+    )
+
+    assert len(timed) == len(expected)
+    for ours, theirs in zip(timed, expected, strict=True):
+        assert (ours.span.start, ours.span.end) == samples(theirs)
+        assert [word.text for word in ours.words] == [word["word"] for word in theirs["words"]]
+        assert [(word.span.start, word.span.end) for word in ours.words] == list(map(samples, theirs["words"]))
+        assert [word.probability for word in ours.words] == pytest.approx(
+            [word["probability"] for word in theirs["words"]], abs=1e-4
+        )
+    assert last == samples(expected[-1]["words"][-1])[1]
+
+
+def samples(timed: dict[str, Any]) -> tuple[int, int]:
+    """Of a segment or word of the reference."""
+    return round(timed["start"] * SAMPLE_RATE), round(timed["end"] * SAMPLE_RATE)
 
 
 #: A matrix, first frames and probabilities.
@@ -132,7 +177,7 @@ def assert_aligned(found: Found, case: dict[str, Any], matrix: np.ndarray) -> No
     """The same matrix, as far as dividing by small deviations leaves float32 exact, and the same frames."""
     ours, starts, probabilities = found
     np.testing.assert_allclose(ours[:, ::STEP], matrix, atol=0.02)
-    assert starts.tolist() == first_frames(np.array([case["text_indices"], case["time_indices"]]))
+    assert starts.tolist() == first_frames(case)
     at = 0
     for word in case["words"]:
         end = at + len(word["tokens"])
