@@ -27,7 +27,7 @@ _RECORDED = json.loads((Path(__file__).parents[1] / "references" / "decoding.jso
 RUNS = {
     f"{run['case']} {run['seconds']:.0f} s {run['features']}": run
     for run in _RECORDED["transcribe"]
-    # What there is no option for; hallucinations are in test_seek.py, where no model has to make them.
+    # What there is no option for; hallucinations are in test_seek.py, for which no model has to have any.
     if not {"carry_initial_prompt", "clip_timestamps", "hallucination_silence_threshold"} & set(run["options"])
 }
 WITHOUT_WORDS = [name for name, run in RUNS.items() if "word_timestamps" not in run["options"]]
