@@ -9,7 +9,7 @@ order of arrival nor on the neighbours in the batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 
 from models.checkpoint import Checkpoint
 from models.decoding.fallback import Attempt, Hypothesis, best, chosen
@@ -37,11 +38,12 @@ from models.decoding.segments import compression_ratio, up_to_seek
 from models.decoding.slots import Shape
 from models.decoding.steps import Search
 from models.device import resolve_dtype
+from models.features import log_mel
 from models.group import Group, Job, Setup
 from models.mesh import make_mesh, placed_params
 from models.tokens import TIMESTAMP_STEP, Vocabulary
 from models.whisper.modules import Whisper
-from models.whisper.quantize import quantize_kernels
+from models.whisper.quantize import quantize_kernels, quantized
 from models.whisper.weights import load_whisper
 from stenopool.domain import DType
 from stenopool.errors import CheckpointError, DeviceFull, EngineError, UsageError
@@ -103,6 +105,7 @@ class Engine:
         self._half = self.dims.n_text_ctx // 2
         self._groups: dict[tuple[Search, Shape], Group] = {}
         self._n_jobs = 0
+        self._logits: Callable[..., Array] | None = None
         with self._device_failures():
             models = self._load()
             graph, params = nnx.split(models)
@@ -234,6 +237,32 @@ class Engine:
             if not self.busy:
                 return
             yield from self.step()
+
+    def logits(self, pcm: np.ndarray, tokens: Sequence[int]) -> np.ndarray:
+        """Teacher-forced logits of a text in a chunk, for those who compare models; no slot is used.
+
+        Args:
+            pcm: int16 [samples], at most the window.
+            tokens: at most the decoder's context.
+
+        Returns:
+            float32 [tokens, n_vocab]: at each token, of the one after it.
+        """
+        window = np.zeros((1, self.dims.window), np.int16)
+        window[0, : len(pcm)] = pcm
+        padded = np.zeros((1, self.dims.n_text_ctx), np.int32)
+        padded[0, : len(tokens)] = tokens
+        if self._logits is None:
+            int8 = self.dtype == "int8"
+
+            def run(params: Any, pcm: Array, tokens: Array) -> Array:
+                whisper: Whisper = nnx.merge(self._setup.graph, params)[0]
+                cross = whisper.decoder.cross_keys_values(whisper.encoder(log_mel(pcm, self.dims.n_mels)))
+                return whisper.decoder(tokens, jax.tree.map(quantized, cross) if int8 else cross)
+
+            self._logits = jax.jit(run)
+        with self._device_failures():
+            return np.asarray(self._logits(self.params, window, padded))[0, : len(tokens)]
 
     # Where a job belongs
 

@@ -145,7 +145,10 @@ def prompt_of(vocabulary: Vocabulary, decoding: Decoding, language: str, half: i
     before = (special.start_of_previous, *decoding.prompt[-(half - 1) :]) if decoding.prompt else ()
     untimed = () if decoding.timestamps else (special.no_timestamps,)
     steering = vocabulary.prompt(language, decoding.task)
-    return Prompt((*before, *steering, *untimed, *decoding.prefix), len(before))
+    # Where the text is limited, it and the prefix share half of the context.
+    room = half - (decoding.max_new_tokens or half)
+    prefix = decoding.prefix[-room:] if room > 0 else decoding.prefix
+    return Prompt((*before, *steering, *untimed, *prefix), len(before))
 
 
 def longest_prompt(decoding: Decoding, half: int) -> int:

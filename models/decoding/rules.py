@@ -82,9 +82,13 @@ def log_probabilities(special: SpecialTokens, limits: Limits, logits: Array, his
     timed = limits.timestamps[:, None, None]
     forbidden |= timed & untimely
 
-    logp = jax.nn.log_softmax(jnp.where(forbidden, _NEVER, logits), axis=-1)
-    # Where all timestamps together are likelier than any text token, it must be a timestamp.
-    time_mass = jax.nn.logsumexp(jnp.where(is_time, logp, _NEVER), axis=-1, keepdims=True)
-    best_text = jnp.max(jnp.where(is_time, _NEVER, logp), axis=-1, keepdims=True)
-    forced = timed & (time_mass > best_text) & ~is_time
-    return jax.nn.log_softmax(jnp.where(forced | forbidden, _NEVER, logits), axis=-1)
+    # Where all timestamps together are likelier than any text token, it must be a timestamp. One exponential of each
+    # logit serves all three sums: this is done for every token of a vocabulary of 50,000.
+    allowed = jnp.where(forbidden, _NEVER, logits)
+    best_text = jnp.max(jnp.where(is_time, _NEVER, allowed), axis=-1, keepdims=True)
+    best = jnp.max(allowed, axis=-1, keepdims=True)
+    mass = jnp.exp(allowed - best)
+    time_mass = jnp.sum(jnp.where(is_time, mass, 0.0), axis=-1, keepdims=True)
+    forced = timed & (jnp.log(time_mass) + best > best_text)
+    total = jnp.where(forced, time_mass, jnp.sum(mass, axis=-1, keepdims=True))
+    return jnp.where(forced & ~is_time, _NEVER, allowed - (jnp.log(total) + best))

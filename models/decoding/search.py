@@ -83,10 +83,10 @@ def beams(logp: Array, slots: Slots, end_of_text: int) -> Choice:
 
     # From the best downwards until `width` of them go on; what ends before that has ended.
     is_end = token == end_of_text
-    going = ~is_end
+    going = (~is_end).astype(jnp.int32)
     n_before = jnp.cumsum(going, axis=-1) - going
     reached = n_before < width
-    rank = jnp.where(going & reached, n_before, width)
+    rank = jnp.where(~is_end & reached, n_before, width)
 
     def chosen(values: Array, empty: float) -> Array:
         kept = jnp.full((n_slots, width), empty, values.dtype)

@@ -7,7 +7,7 @@ nothing, and on a CPU a bfloat16 product with a float32 result is the fast path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -160,13 +160,18 @@ class Encoder(nnx.Module):
         self.norm = LayerNorm(d, dtype=dtype)
 
     def __call__(self, features: Array) -> Array:
+        *_, x = self.layer_by_layer(features)
+        return x
+
+    def layer_by_layer(self, features: Array) -> Iterator[Array]:
+        """What comes out of every part in turn: both convolutions, each layer, the last norm."""
         x = features.astype(self.positions.dtype)
-        x = jax.nn.gelu(self.conv1(_neighbours(x, stride=1)), approximate=False)
-        x = jax.nn.gelu(self.conv2(_neighbours(x, stride=2)), approximate=False)
+        yield (x := jax.nn.gelu(self.conv1(_neighbours(x, stride=1)), approximate=False))
+        yield (x := jax.nn.gelu(self.conv2(_neighbours(x, stride=2)), approximate=False))
         x = x + self.positions[None]
         for layer in self.layers:
-            x = layer(x)
-        return self.norm(x)
+            yield (x := layer(x))
+        yield self.norm(x)
 
 
 def _neighbours(x: Array, *, stride: int) -> Array:

@@ -65,17 +65,17 @@ def test_channels_are_recordings_of_their_own(pool: stenopool.Pool, tmp_path: Pa
 
 
 WRONG: tuple[tuple[dict[str, Any], type[Exception], str], ...] = (
-    ({"beam": 5}, TypeError, "no option 'beam'; there are language, task, chunk_length"),
-    ({"vad": "no"}, UsageError, "vad must be a bool, is 'no'"),
-    ({"language": 7}, UsageError, "language must be a str, is 7"),
+    ({"beam": 5}, TypeError, "no option 'beam'; there are language, languages, multilingual, task, mode, chunk_length"),
+    ({"vad": "no"}, UsageError, "vad must be True or False, is 'no'"),
+    ({"language": 7}, UsageError, "language must be a string, is 7"),
     ({"language": "klingon"}, UsageError, "does not know the language 'klingon'"),
     ({"task": "sing"}, UsageError, "sing"),
     ({"chunk_length": "30"}, UsageError, "chunk_length must be a finite number, is '30'"),
     ({"chunk_length": 60}, UsageError, "between 2 and the model's window of 30 seconds"),
     ({"overlap": 15}, UsageError, "less than half of the chunk length of 30"),
     ({"no_speech_threshold": 5}, UsageError, "no_speech_threshold must be between 0 and 1, is 5"),
-    ({"no_speech_threshold": float("nan")}, UsageError, "no_speech_threshold must be a finite number, is nan"),
-    ({"log_prob_threshold": None}, UsageError, "log_prob_threshold must be a finite number, is None"),
+    ({"no_speech_threshold": float("nan")}, UsageError, "no_speech_threshold must be a finite number or None, is nan"),
+    ({"log_prob_threshold": "-1"}, UsageError, "log_prob_threshold must be a finite number or None, is '-1'"),
 )
 
 
@@ -90,7 +90,7 @@ def test_wrong_options_are_named(
 
 def test_wrong_models_and_files_are_named(pool: stenopool.Pool, clip: Path) -> None:
     """A dtype, a batch size, a string for a list, a missing file."""
-    with pytest.raises(UsageError, match=r"^no dtype 'float8'; choose from auto, float32, bfloat16$"):
+    with pytest.raises(UsageError, match=r"^no dtype 'float8'; choose from auto, float32, bfloat16, int8$"):
         stenopool.load_model("pocket", dtype="float8")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"^the batch size must be at least 1, got 'many'$"):
         stenopool.load_model("pocket", batch_size="many")  # type: ignore[arg-type]
