@@ -195,8 +195,13 @@ def _runs(peer: Peer, pcm: np.ndarray, *, whole: bool) -> Iterator[dict[str, Any
     """The first 90 s under all options, then the whole sample under a few; features both ways."""
     begin = pcm[: 90 * RATE]
     for name, options in openai_long.CASES.items():
-        few = name in openai_long.FEW
-        wanted = ((begin, True, True), (begin, False, few), (pcm, True, few and whole), (pcm, False, few and whole))
+        few = whole and name in openai_long.FEW
+        wanted = (
+            (begin, True, whole or name in openai_long.QUICK),
+            (begin, False, few),
+            (pcm, True, few),
+            (pcm, False, few),
+        )
         for sounds, windowed, is_wanted in wanted:
             if is_wanted:
                 print(name, len(sounds) // RATE, "s", "by window" if windowed else "by recording", flush=True)

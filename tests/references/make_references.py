@@ -50,6 +50,8 @@ def record(name: str, pcm: np.ndarray) -> dict[str, Any]:
     ruled = theirs.decode(mel, DecodingOptions(language="en", fp16=False, sample_len=48, suppress_tokens="-1"))
     suppressed = whisper.decoding.DecodingTask(theirs, DecodingOptions(language="en"))._get_suppress_tokens()
     _, languages = theirs.detect_language(mel)
+    # openai's order is a set's: another one in every process.
+    codes = sorted(tokenizer.all_language_codes, key=tokenizer.to_language_token)
     return {
         "mel": mel.numpy()[:, MEL_FRAMES],
         "encoder": encoder[::50, ::16].numpy(),
@@ -60,8 +62,8 @@ def record(name: str, pcm: np.ndarray) -> dict[str, Any]:
         "ruled": np.array(ruled.tokens),
         "avg_logprob": ruled.avg_logprob,
         "no_speech_prob": ruled.no_speech_prob,
-        "languages": np.array([languages[code] for code in tokenizer.all_language_codes]),
-        "language_tokens": np.array(tokenizer.all_language_tokens),
+        "languages": np.array([languages[code] for code in codes]),
+        "language_tokens": np.array([tokenizer.to_language_token(code) for code in codes]),
         "suppressed": np.array(suppressed),
         "special": np.array(
             [tokenizer.eot, tokenizer.sot, tokenizer.no_speech, tokenizer.no_timestamps,

@@ -29,6 +29,8 @@ CASES: dict[str, dict[str, Any]] = {
     "clips": {"clip_timestamps": "5,32.5,40,80"},
     "beam_5": {"beam_size": 5, "condition_on_previous_text": False},
 }
+#: What is transcribed where there is no time for all.
+QUICK = ("previous_text", "words_no_previous_text", "carried_prompt", "beam_5")
 #: What the whole sample is transcribed with.
 FEW = ("previous_text", "no_previous_text", "words_no_previous_text")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from models.checkpoint import find_checkpoint
 from scheduler.plan import SpeechRun, plan_recording
 from stenopool.domain import SAMPLE_RATE, Options
+from stenopool.options import resolved
 from storage.objects import FolderStore
 from workers.ingest import ingest
 
@@ -23,7 +24,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         [one] = ingest(SAMPLE, FolderStore(Path(folder)), split=False, vad=True, stop=threading.Event())
     assert one.activity is not None
-    options = Options()
+    options = resolved(Options())
     plan = plan_recording(
         one.duration,
         [SpeechRun(span, score) for span, score in one.activity.runs()],

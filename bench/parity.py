@@ -1,0 +1,99 @@
+"""Our engine beside the reference implementations, live, on the same weights and the same sound.
+
+    make parity           # or: python bench/parity.py --peers OTHER/bin/python [--json FILE] [--record]
+
+transformers, openai-whisper, CTranslate2 and faster-whisper run in an environment of their own, as a process:
+`tests/references/peers.py` writes what they compute into a folder, and every row of `parity_model.py` and
+`parity_decoding.py` compares ours with it. Prints a table; exits with 1 if a row misses its bar.
+
+With `--record` that folder is tests/references itself: what the tests compare with is made anew. Without `--peers`, the
+rows are compared with what is recorded there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import parity_decoding
+import parity_model
+from parity_rows import Row, Wanted
+from parity_sides import REFERENCES, Sides
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+COMPARISONS = (*parity_model.ROWS, *parity_decoding.ROWS)
+
+
+def compare(sides: Sides) -> list[Row]:
+    """All rows; a comparison that breaks is a row that fails."""
+    rows = []
+    for generate in track(COMPARISONS, description="comparing", transient=True):
+        try:
+            rows += list(generate(sides))
+        except Exception as error:  # whatever it is, the other rows are still of interest
+            note = f"{type(error).__name__}: {error}"
+            rows.append(Row(generate.__name__.replace("_", " "), "", "", Wanted("=", 0), float("nan"), note))
+    return rows
+
+
+def ask_peers(python: Path, folder: Path, *, whole: bool) -> None:
+    """Let them compute into the folder."""
+    plan = subprocess.run([sys.executable, REFERENCES / "plan_sample.py"], check=True, capture_output=True)
+    command = [str(python), str(REFERENCES / "peers.py"), str(folder), *(["--whole"] if whole else [])]
+    subprocess.run(command, input=plan.stdout, check=True)
+
+
+def show(rows: list[Row]) -> None:
+    """The table."""
+    table = Table(title="Ours beside the reference implementations")
+    for column in ("row", "reference", "measure", "bar", "result", ""):
+        table.add_column(column)
+    for row in rows:
+        result = row.note or (f"{row.value:.5g}" if row.wanted.sign == "≥" else f"{row.value:.3g}")
+        table.add_row(row.name, row.reference, row.measure, str(row.wanted), result, "pass" if row.passes else "FAIL")
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+
+
+def main() -> int:
+    """Ask, compare, print; 1 if a row fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, metavar="PYTHON", help="of the environment with the references")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows there, too")
+    parser.add_argument("--record", action="store_true", help="keep what the peers compute as the tests' references")
+    arguments = parser.parse_args()
+    if arguments.record and not arguments.peers:
+        parser.error("--record needs --peers")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="stenopool-parity-") as scratch:
+        folder = Path(scratch) / "peers" if arguments.peers and not arguments.record else REFERENCES
+        folder.mkdir(exist_ok=True)
+        if arguments.peers:
+            ask_peers(arguments.peers, folder, whole=arguments.record)
+        sides = Sides(folder, Path(scratch))
+        rows = compare(sides)
+    show(rows)
+    failed = [row for row in rows if not row.passes]
+    peers = sides.decoding["versions"]
+    print(f"{len(rows) - len(failed)} of {len(rows)} rows within their bars, {time.monotonic() - started:.0f} s")
+    print("peers:", ", ".join(f"{name} {number}" for name, number in peers.items()))
+    if arguments.json:
+        kept = {
+            "versions": {name: version(name) for name in ("stenopool", "jax")} | peers,
+            "model": sides.decoding["model"],
+            "rows": [asdict(row) | {"wanted": str(row.wanted), "passes": row.passes} for row in rows],
+        }
+        arguments.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
