@@ -3,13 +3,14 @@
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
+PARITY := .venv-parity
 # The newest Python there is that Stenopool runs on; name another with `make PYTHON=...`.
 PYTHON ?= $(firstword $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p; done))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check parity bench lock clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,17 @@ check: $(VENV)/dev ## Lint, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The reference implementations have an environment of their own. openai-whisper goes in alone: it asks for a compiler of
+# GPU kernels that nothing here needs.
+$(PARITY)/ready: tests/references/requirements.txt | $(BIN)/python
+	@$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/pip install --quiet -r tests/references/requirements.txt
+	$(PARITY)/bin/pip install --quiet --no-deps --no-build-isolation openai-whisper==20250625
+	@touch $@
+
+parity: $(VENV)/dev $(PARITY)/ready ## Compare live with the reference implementations (20 minutes; torch is large)
+	$(BIN)/python bench/parity.py --peers $(PARITY)/bin/python $(PARITY_FLAGS)
 
 bench: $(VENV)/dev ## Measure preparing and hours-long recordings on this machine (15 minutes)
 	$(BIN)/python bench/preparing.py
