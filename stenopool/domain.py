@@ -230,7 +230,10 @@ def _plain(value: object) -> object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """A span of at most one model window: the unit of work. Neighbours overlap where speech was cut."""
+    """The unit of work: a span of at most one model window, whose neighbours overlap where speech was cut.
+
+    In sequential mode speech is not cut: a chunk reaches from silence to silence, and is heard window by window.
+    """
 
     index: int
     span: Span
