@@ -3,8 +3,9 @@
 Attention finds where words begin far better than where they end before a pause, so long words beside a pause are
 shortened, and where words and the model's own timestamps disagree, the more careful one is taken.
 
-Unlike there, each segment is split into words by itself, so that its words joined are its text, and no word reaches
-beyond its segment or begins before its chunk.
+Unlike there, no word reaches beyond its segment or begins before its chunk; and each segment is split into words by
+itself, so that its words joined are its text. (There, a sign that begins a segment is merged into the segment before,
+and from then on every segment of the window is given words of the next.)
 """
 
 from __future__ import annotations
@@ -87,11 +88,11 @@ def timed_words(
         merged = merge_punctuation(of_segment, prepended, appended)
         if merged:
             _shorten_after_pause(merged, usual, begin, last_speech)
-            span = _settled(merged, span, usual, begin)
+            span = _settled(merged, span)
             last_speech = span.end
-        found.append(TimedWords(span, tuple(_inside(merged, span))))
-    ends = [word.span.end for segment in found for word in segment.words]
-    return found, ends[-1] if ends else last_speech
+        words_inside = (Word(Span(word.start, word.end), word.text, word.probability) for word in merged)
+        found.append(TimedWords(span, tuple(words_inside)))
+    return found, last_speech
 
 
 def _spoken(
@@ -144,31 +145,19 @@ def merge_punctuation(words: Sequence[Spoken], prepended: str, appended: str) ->
 def _shorten_after_pause(words: Sequence[Spoken], usual: int, begin: int, last_speech: int) -> None:
     """After a pause, the first two words are not longer than twice the usual: they began later."""
     first, second, longest = words[0], words[1] if len(words) > 1 else None, 2 * usual
-    if first.end - last_speech <= 4 * usual:
+    if first.end - last_speech <= 2 * longest:
         return
     if first.end - first.start > longest or (second and second.end - first.start > 2 * longest):
         if second and second.end - second.start > longest:
-            first.end = second.start = max(second.end // 2, second.end - longest)
+            first.end = second.start = second.end - longest
         first.start = max(begin, first.end - longest)
 
 
-def _settled(words: Sequence[Spoken], span: Span, usual: int, begin: int) -> Span:
-    """The segment's time is that of its words, unless its first or last word is too long: then that is shortened."""
+def _settled(words: Sequence[Spoken], span: Span) -> Span:
+    """The segment's time is that of its words, unless these reach far beyond it: then they are cut to it."""
     first, last = words[0], words[-1]
-    start, end = span.start, span.end
-    if first.start + _TOLERANCE < start < first.end:
-        first.start = max(begin, min(first.end - usual, start))
-    else:
-        start = first.start
-    if last.start < end < last.end - _TOLERANCE:
-        last.end = max(last.start + usual, end)
-    else:
-        end = last.end
-    return Span(start, end)
-
-
-def _inside(words: Sequence[Spoken], span: Span) -> Iterable[Word]:
-    """What is left of each word in its segment: of one that was shortened to the usual length, perhaps not all."""
-    for word in words:
-        start, end = (min(max(time, span.start), span.end) for time in (word.start, word.end))
-        yield Word(Span(start, end), word.text, word.probability)
+    if first.start + _TOLERANCE < span.start < first.end:
+        first.start = span.start
+    if last.start < span.end < last.end - _TOLERANCE:
+        last.end = span.end
+    return Span(first.start, last.end)

@@ -174,6 +174,29 @@ def test_the_second_word_after_a_pause_is_not_the_pause() -> None:
     assert seconds(chunk.timed()[0])[:2] == [(" One", 3.2, 3.6), (" two", 3.6, 4.0)]
 
 
+def test_two_words_after_a_pause_are_not_the_pause_together() -> None:
+    """Where the first alone is not too long, but both are, both begin later."""
+    chunk = Chunk().say((" One", 0.3), (" two", 0.6), (" three", 0.2), (" four", 0.2), (" five", 0.2))
+
+    assert seconds(chunk.timed(begin=10 * S)[0])[:2] == [(" One", 10.1, 10.5), (" two", 10.5, 10.9)]
+
+
+def test_no_word_begins_before_its_chunk() -> None:
+    """A short first word, far before the second, is not made longer at the cost of the chunk before."""
+    chunk = Chunk().say((" Yes", 0.1), (".", 0.2), (" two", 3), (" three", 0.2), (" four", 0.2))
+
+    assert seconds(chunk.timed(begin=10 * S)[0])[0] == (" Yes.", 10.0, 10.1)
+
+
+def test_the_usual_word_is_at_most_seven_tenths_long() -> None:
+    """Where attention is lost and most words last seconds, twice that is still long."""
+    chunk = Chunk().say((" One", 1), (".", 3), (" two", 1), (" three", 1.2))
+
+    assert seconds(chunk.timed()[0]) == [(" One.", 0, 1), (" two", 4, 5), (" three", 5, 6.2)]
+    chunk = Chunk().say((" One", 1), (" two", 1), (".", 0.2), (" three", 3))
+    assert seconds(chunk.timed()[0])[-1] == (" three", 3.8, 5.2)
+
+
 def test_without_a_pause_the_first_word_is_left_alone() -> None:
     """Where speech had ended just before, a long word is a long word."""
     chunk = Chunk().say((" One", 0.7), (" two", 0.2), (" three", 0.2), (" four", 0.2))
@@ -200,6 +223,13 @@ def test_words_far_outside_their_segment_are_cut_to_it() -> None:
     assert span(first) == (0, 1.7)
     assert seconds(second)[0] == (" d", 3.2, 4.0)
     assert span(second) == (3.2, 4.6)
+
+
+def test_words_somewhat_outside_their_segment_are_believed() -> None:
+    """Half a second is within what timestamps are wrong by; and those that lie beside the word say nothing of it."""
+    chunk = Chunk().say((" a", 0.6), (" b", 0.6), span=(0.5, 0.7)).say((" c", 0.6), (" d", 0.6), span=(3, 4))
+
+    assert list(map(span, chunk.timed())) == [(0, 1.2), (1.2, 2.4)]
 
 
 def test_speech_ends_with_the_last_word() -> None:
