@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
+from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from stenopool.errors import CheckpointError
+from stenopool.config import Config
+from stenopool.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
+    from models.checkpoint import Checkpoint
     from models.describe import Description, Listed
 
 _WIDTH = 100  # columns, as of the help
@@ -165,12 +168,23 @@ def fetch(name: str, revision: str | None) -> None:
 
 @models.command()
 @_NAME
-def verify(name: str) -> None:
-    """Check whether a checkpoint is whole.
+@click.option("--dtype", type=click.Choice(["bfloat16", "int8"]), help="Compare this precision with float32.")
+@click.option(
+    "--audio", type=click.Path(path_type=Path), help="On this recording, not on a minute of synthetic speech."
+)
+@click.option("-l", "--language", help="Of the recording.  [default: en]")
+def verify(name: str, dtype: Literal["bfloat16", "int8"] | None, audio: Path | None, language: str | None) -> None:
+    """Check whether a checkpoint is whole, and what a precision costs.
 
     Reads the configs, the tokenizer, every tensor's name, shape, precision and values, and, of what the hub keeps by
-    its hash, the hash. All that is wrong is printed, a line each.
+    its hash, the hash. All that is wrong is printed, a line each. With --dtype, the model then hears a recording in
+    float32 and in that precision.
     """
+    if dtype is None and (audio or language):
+        raise UsageError(
+            f"{'--audio' if audio else '--language'}: nothing is to be heard; name a precision with --dtype"
+        )
+
     from models.checkpoint import find_checkpoint
     from models.verify import verify
 
@@ -185,6 +199,30 @@ def verify(name: str) -> None:
     if found.hashed:
         click.echo(f"SHA-256 as the hub has it: {', '.join(found.hashed)}")
     click.echo(f"digest {found.digest}")
+    if dtype is not None:
+        for line in _compared(checkpoint, dtype, audio, language or "en"):
+            click.echo(line)
+
+
+def _compared(
+    checkpoint: Checkpoint, dtype: Literal["bfloat16", "int8"], audio: Path | None, language: str
+) -> Iterator[str]:
+    """What a precision costs, in lines."""
+    from models.accuracy import word_error_rate
+    from models.device import use_compile_cache
+    from models.fidelity import fidelity
+    from models.tokens import Vocabulary
+    from workers.windows import CLIP, windows
+
+    use_compile_cache(Config.from_env().cache / "xla")
+    vocabulary = Vocabulary(checkpoint)
+    pcm = windows(audio or CLIP, checkpoint.dims.window)
+    one = fidelity(checkpoint, dtype, pcm, vocabulary.language_code(language))
+    exact, other = (" ".join(map(vocabulary.text, texts)) for texts in (one.exact, one.other))
+    of = f"{audio}" if audio else "a minute of synthetic speech"
+    yield f"{dtype} against float32 on {of}, {one.n_tokens} tokens:"
+    yield f"  the same token likeliest at {one.agreement:.2%} of them, logits' cosine {one.cosine:.5f}"
+    yield f"  decoded on its own, {word_error_rate(exact, other):.2%} of the words differ"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
