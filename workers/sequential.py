@@ -15,8 +15,7 @@ from models.alignment.words import timed_words
 from models.decoding.requests import Decoding, Heard
 from models.decoding.segments import TimedTokens
 from models.tokens import TIMESTAMP_STEP, Vocabulary
-from scheduler.hallucination import first_spoken, hallucinations, is_anomalous
-from scheduler.seek import FRAME, keep
+from scheduler.seek import FRAME, by_words, keep, last_end
 from scheduler.suspicion import suspicion
 from stenopool.domain import SAMPLE_RATE, Chunk, ChunkResult, Options, Segment, Span
 from workers.decoding import decoding_of, hotwords, initial_prompt
@@ -131,29 +130,35 @@ class Passage:
             self._no_speech(span, heard.no_speech_prob)
             self._at = span.end
             return
-        begin = self._vocabulary.special.timestamp_begin
-        dropped: list[_Draft] = []
-        kept = keep(heard.tokens, begin, TIMESTAMP_STEP, len(span))
+        kept = keep(heard.tokens, self._vocabulary.special.timestamp_begin, TIMESTAMP_STEP, len(span))
         drafts = [self._draft(heard, piece, tokens) for piece, tokens in kept.pieces]
         seek = span.start + kept.seek
+        dropped: list[_Draft] = []
         if self._options.word_timestamps:
             drafts = self._timed(drafts, heard)
-            if gap := self._leading_silence(drafts, span):
-                self._note(f"skipped {gap / SAMPLE_RATE:.1f} s before improbable words", span.start)
-                self._at = self._frame(span.start + gap)
+            course = by_words(
+                [draft.segment for draft in drafts],
+                None if kept.ended else seek,
+                heard=span,
+                window_end=span.start + self._length,
+                end=self._chunk.span.end,
+                threshold=self._threshold,
+                last_speech=self._carried.last_speech,
+            )
+            if course.skipped:
+                self._note(f"skipped {course.skipped / SAMPLE_RATE:.1f} s before improbable words", span.start)
+                self._move(course.seek)
                 return
-            if not kept.ended:
-                seek = self._after_words(drafts, span, seek)
-            drafts, dropped, seek = self._without_hallucinations(drafts, span, seek)
+            dropped = drafts[course.kept : course.kept + course.dropped]
+            drafts, seek = drafts[: course.kept], course.seek
             if drafts:
-                self._carried = replace(self._carried, last_speech=_end(drafts))
+                last_speech = last_end([draft.segment for draft in drafts])
+                self._carried = replace(self._carried, last_speech=last_speech)
         self._keep(drafts, heard)
         for draft in dropped:
             text, start = draft.segment.text.strip(), draft.segment.span.start
             self._note(f'dropped "{text}", improbable words in silence,', start)
-        # The timestamp rules forbid a last pair at the window's very beginning, from which openai/whisper would hear
-        # the same window for ever. Were there one, the window would be over.
-        self._at = seek if seek > span.start else span.end
+        self._move(seek)
 
     def result(self) -> ChunkResult:
         """The chunk's text, once it is through."""
@@ -170,10 +175,20 @@ class Passage:
     def _length(self) -> int:
         return round(self._options.chunk_length * SAMPLE_RATE)
 
-    def _frame(self, sample: int) -> int:
-        """The beginning of a window nearest to that sample."""
-        start = self._chunk.span.start
-        return start + round((sample - start) / FRAME) * FRAME
+    @property
+    def _threshold(self) -> int | None:
+        """Samples of silence that surround what was never said; None if nobody asks."""
+        seconds = self._options.hallucination_silence_threshold
+        return None if seconds is None else round(seconds * SAMPLE_RATE)
+
+    def _move(self, seek: int) -> None:
+        """The next window begins at the frame nearest to that sample; at the chunk's end, it may be off the grid."""
+        span, before = self._chunk.span, self._at
+        self._at = seek if seek >= span.end else span.start + round((seek - span.start) / FRAME) * FRAME
+        if self._at <= before:
+            # The timestamp rules forbid a last pair at the window's very beginning, from which openai/whisper would
+            # hear the same window for ever. Were there one, the window would be over.
+            self._at = min(before + self._length, span.end)
 
     def _draft(self, heard: Heard, piece: Span, tokens: tuple[int, ...]) -> _Draft:
         segment = Segment(
@@ -188,8 +203,6 @@ class Passage:
             guards=tuple(guards(heard)),
         )
         return _Draft(segment, tokens)
-
-    # Rules that look at words
 
     def _timed(self, drafts: Sequence[_Draft], heard: Heard) -> list[_Draft]:
         """The drafts with their words, and the times that those give them."""
@@ -218,52 +231,6 @@ class Passage:
             for draft, one in zip(drafts, timed, strict=True)
         ]
 
-    @property
-    def _threshold(self) -> int | None:
-        """Samples of silence that surround what was never said; None if nobody asks."""
-        seconds = self._options.hallucination_silence_threshold
-        return None if seconds is None else round(seconds * SAMPLE_RATE)
-
-    def _leading_silence(self, drafts: Sequence[_Draft], span: Span) -> int:
-        """Samples before the first words, if these are strange: they are heard again without the silence before."""
-        first = first_spoken([draft.segment for draft in drafts])
-        if self._threshold is None or first is None or not is_anomalous(first):
-            return 0
-        gap = first.span.start - span.start
-        return gap if gap > self._threshold else 0
-
-    def _after_words(self, drafts: Sequence[_Draft], span: Span, seek: int) -> int:
-        """Where the next window begins: at the end of the last word."""
-        last = _end(drafts)
-        if last <= span.start:
-            return seek
-        # Too little is left of the window to hold words that were missed.
-        if self._threshold is not None and span.start + self._length - last <= self._threshold:
-            return span.end
-        return self._frame(last)
-
-    def _without_hallucinations(
-        self, drafts: list[_Draft], span: Span, seek: int
-    ) -> tuple[list[_Draft], list[_Draft], int]:
-        """The drafts before the first that was never said, which is heard again; what is dropped; the next window."""
-        if self._threshold is None:
-            return drafts, [], seek
-        strange = hallucinations(
-            [draft.segment for draft in drafts],
-            heard=span,
-            window_end=span.start + self._length,
-            threshold=self._threshold,
-            last_speech=self._carried.last_speech,
-        )
-        if not strange:
-            return drafts, [], seek
-        first, end = strange[0], self._chunk.span.end
-        never_said = drafts[first].segment.span
-        if end - never_said.end < self._threshold:  # there is nothing to hear again
-            return drafts[:first], drafts[first:], end
-        again = self._frame(max(span.start + SAMPLE_RATE, never_said.start))
-        return drafts[:first], drafts[first : first + 1], again
-
     # What is kept
 
     def _keep(self, drafts: Sequence[_Draft], heard: Heard) -> None:
@@ -286,9 +253,7 @@ class Passage:
         self._notes.clear()
         room = self._chunk.span
         words = tuple(replace(word, span=_within(word.span, room)) for word in segment.words)
-        segment = replace(
-            segment, span=_within(segment.span, room), words=words, guards=segment.guards + before
-        )  # fmt: skip
+        segment = replace(segment, span=_within(segment.span, room), words=words, guards=segment.guards + before)
         return replace(segment, suspicion=suspicion(segment, self._chunk.speech))
 
     def _note(self, what: str, at: int) -> None:
@@ -306,12 +271,6 @@ class Passage:
             silence, least = before
             start, end = silence.start / SAMPLE_RATE, silence.end / SAMPLE_RATE
             self._notes.append(f"no speech from {start:.2f} s to {end:.2f} s (probability {least:.2f})")
-
-
-def _end(drafts: Sequence[_Draft]) -> int:
-    """Where the last word ends; the last segment, if there is no word."""
-    words = [word for draft in drafts for word in draft.segment.words]
-    return words[-1].span.end if words else drafts[-1].segment.span.end
 
 
 def _within(span: Span, room: Span) -> Span:

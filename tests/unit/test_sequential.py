@@ -326,7 +326,11 @@ def inventions(draw: st.DrawFn) -> Heard:
     )
 
 
-@given(st.data(), st.integers(1, 90 * S), st.sampled_from([{}, {"hallucination_silence_threshold": 2.0}, None]))
+@given(
+    st.data(),
+    st.integers(1, 90 * S),
+    st.sampled_from([{}, *({"hallucination_silence_threshold": s} for s in (0.001, 2.0)), None]),
+)
 def test_whatever_is_heard_the_chunk_comes_to_its_end(
     data: st.DataObject, length: int, words: dict[str, Any] | None
 ) -> None:

@@ -19,6 +19,7 @@ from stenopool.domain import Options, Transcript
 from stenopool.errors import EngineError
 from storage.ledger import Claim
 from tests import sounds
+from workers import local
 from workers.local import Driver
 from workers.prepare import SourceFile
 
@@ -152,8 +153,10 @@ def test_recordings_share_the_batch(
     undisturbed: Run,
     speech: np.ndarray,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each has a window in a slot at a time; none hears of the others."""
+    """Each has a window in a slot at a time, and none hears of the others; as many are prepared as there are slots."""
+    monkeypatch.setattr(local, "LOOKAHEAD", 1)  # sample: else enough is planned
     other = SourceFile(sounds.write(tmp_path / "other.wav", speech[20 * RATE :][None]), "other.wav")
     engine = Watched(pool_engine)
 
