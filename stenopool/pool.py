@@ -21,6 +21,7 @@ from models.device import use_compile_cache
 from models.engine import Engine
 from stenopool.config import Config
 from stenopool.domain import DType, Options, Transcript
+from stenopool.errors import UsageError
 from stenopool.options import options_of
 from workers.local import Driver, Outcome
 from workers.media import probe
@@ -91,7 +92,12 @@ class Pool:
         return list(self._run([path], options_of(options), split=True)[0].transcripts)
 
     def transcribe_batch(
-        self, paths: Sequence[PathLike], *, batch_size: int | None = None, **options: Any
+        self,
+        paths: Sequence[PathLike],
+        *,
+        batch_size: int | None = None,
+        vocabulary: Sequence[str | None] | None = None,
+        **options: Any,
     ) -> list[Transcript]:
         """Transcribe several files together: their chunks share the model's batches. As `transcribe` otherwise.
 
@@ -99,6 +105,7 @@ class Pool:
 
         Args:
             paths: the files.
+            vocabulary: for each file, words to expect in it, besides the `hotwords` of all; None for none.
             batch_size: chunks decoded together from now on; None leaves it as it is. Another size is compiled once.
             options: as of `transcribe`.
         """
@@ -109,10 +116,23 @@ class Pool:
             self._engine = Engine(
                 old.checkpoint, dtype=self._dtype, batch_size=batch_size, assistant=old.assistant, mesh=self._mesh
             )
-        return [outcome.transcripts[0] for outcome in self._run(paths, options_of(options), split=False)]
+        outcomes = self._run(paths, options_of(options), split=False, vocabulary=vocabulary)
+        return [outcome.transcripts[0] for outcome in outcomes]
 
-    def _run(self, paths: Sequence[PathLike], options: Options, *, split: bool) -> list[Outcome]:
-        sources = [SourceFile(Path(path), os.fspath(path)) for path in paths]
+    def _run(
+        self,
+        paths: Sequence[PathLike],
+        options: Options,
+        *,
+        split: bool,
+        vocabulary: Sequence[str | None] | None = None,
+    ) -> list[Outcome]:
+        if isinstance(vocabulary, str) or (vocabulary is not None and len(vocabulary) != len(paths)):
+            raise UsageError(f"vocabulary must be a list of words for each of the {len(paths)} files, or None")
+        sources = [
+            SourceFile(Path(path), os.fspath(path), words)
+            for path, words in zip(paths, vocabulary or [None] * len(paths), strict=True)
+        ]
         for source in sources:
             probe(source.path)
         outcomes: dict[SourceFile, Outcome] = {}

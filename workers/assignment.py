@@ -45,6 +45,13 @@ class Assignment:
             return self.options.language
         return self.only_language or (MULTIPLE if self.options.multilingual else None)
 
+    def expecting(self, hotwords: str | None) -> Assignment:
+        """The assignment for a recording that has words of its own to expect."""
+        if not hotwords:
+            return self
+        words = ", ".join(filter(None, (self.options.hotwords, hotwords)))
+        return replace(self, provenance=replace(self.provenance, options=replace(self.options, hotwords=words)))
+
     @cached_property
     def digest(self) -> str:
         """A name for all that the text depends on besides the recording; anything else is other work."""

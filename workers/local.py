@@ -191,7 +191,7 @@ class Driver:
         try:
             return prepare(
                 source,
-                self._assignment,
+                self._assignment.expecting(source.hotwords),
                 self._ledger,
                 self._store,
                 stop=self._stop,

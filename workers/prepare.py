@@ -25,6 +25,8 @@ class SourceFile:
 
     path: Path
     name: str
+    #: Words to expect in this one, besides those of the options.
+    hotwords: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

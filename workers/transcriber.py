@@ -19,7 +19,7 @@ import numpy as np
 from models.decoding.requests import Heard, Request
 from models.engine import Engine
 from models.tokens import Vocabulary
-from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Span
+from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Options, Span
 from stenopool.errors import EngineError, LedgerError
 from storage.ledger import Claim, Ledger, Work
 from storage.objects import FolderStore
@@ -57,6 +57,7 @@ class _Open:
 
     source: SourceFile
     work: Work
+    options: Options
 
 
 @dataclass(slots=True)
@@ -156,7 +157,7 @@ class Transcriber:
                 continue
             if work.language is None:
                 self._elections.begin(work.id, work.chunks_total)
-            self._open[work.id] = _Open(source, work)
+            self._open[work.id] = _Open(source, work, self._assignment.expecting(source.hotwords).options)
             todo += sum(len(span) for span in self._ledger.open_spans(work.id))
         if self._observer:
             self._observer.planned(source, total, max(0, total - todo))
@@ -231,22 +232,22 @@ class Transcriber:
             language = None if one.work.language == MULTIPLE else one.work.language
             held = self._held[claim.transcript, claim.index] = _Held(claim)
             if self._sequential:
-                held.passage = self._passage(claim, language)
+                held.passage = self._passage(claim, one.options, language)
                 self._go_on(one, held)
                 continue
             pcm = self._pcm(one, claim.span)
             if result := silence(claim.chunk, pcm, one.work.language or ""):
                 self._keep(one, held, result)
                 continue
-            decoding = decoding_of(self._assignment.options, claim.chunk, self._vocabulary, language)
+            decoding = decoding_of(one.options, claim.chunk, self._vocabulary, language)
             requests.append(Request(key=claim, pcm=pcm, decoding=decoding))
         return requests + self._windows(limit - len(requests))
 
-    def _passage(self, claim: Claim, language: str | None) -> Passage:
+    def _passage(self, claim: Claim, options: Options, language: str | None) -> Passage:
         return Passage(
             claim.chunk,
             None if claim.carried is None else carried_of_record(claim.carried),
-            options=self._assignment.options,
+            options=options,
             vocabulary=self._vocabulary,
             language=language,
             room=self.engine.dims.n_text_ctx // 2 - 1,
@@ -295,7 +296,7 @@ class Transcriber:
                 claim.chunk,
                 language=heard.language or "",
                 vocabulary=self._vocabulary,
-                options=self._assignment.options,
+                options=one.options,
             )
             self._keep(one, held, result)
 

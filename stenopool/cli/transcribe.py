@@ -17,6 +17,7 @@ import click
 
 from stenopool.cli.loading import Loading, loading_options, taken_loading
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
+from stenopool.cli.vocabulary import read_vocabulary
 from stenopool.domain import SAMPLE_RATE, CoverageKind, Options, Transcript
 from stenopool.errors import StenopoolError, UsageError
 from stenopool.formats import FORMATS
@@ -62,6 +63,11 @@ def _formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
     show_default=True,
     help="Mix all channels, or make a transcript of each.",
 )
+@click.option(
+    "--vocabulary",
+    type=click.Path(path_type=Path),
+    help="Words to expect: a text file for all recordings, or a folder with talk.txt for talk.mp3.",
+)
 @click.option("--force", is_flag=True, help="Do again what is done already.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @loading_options
@@ -92,6 +98,7 @@ class _Command:
     folder: Path
     formats: tuple[str, ...]
     channels: str
+    vocabulary: Path | None
     force: bool
     quiet: bool
     #: Set by an interrupt.
@@ -113,7 +120,7 @@ class _Command:
                 click.echo(error_line(error, path, name), err=True)
                 worst = FAILED
             else:
-                sources[SourceFile(path, name)] = stem
+                sources[SourceFile(path, name, read_vocabulary(self.vocabulary, name))] = stem
         if not sources:
             return worst
 
