@@ -29,7 +29,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_transcript_says_everything_about_itself(pool: stenopool.Pool) -> None:
     """Text, segments, language, coverage, and the formats."""
-    result = pool.transcribe(sounds.SAMPLE, language="English")
+    result = pool.transcribe(sounds.SAMPLE, language="English", temperature=0)
 
     assert result.text == "".join(segment.text for segment in result.segments).strip()
     assert result.language == "en"
@@ -45,14 +45,27 @@ def test_a_transcript_says_everything_about_itself(pool: stenopool.Pool) -> None
 
 def test_files_share_batches_and_do_not_mix(pool: stenopool.Pool, clip: Path) -> None:
     """Two files at once give what each gives alone; the batch size changes nothing but the speed."""
-    alone = pool.transcribe(sounds.SAMPLE, language="en")
-    quiet, together = pool.transcribe_batch([clip, sounds.SAMPLE], language="en", batch_size=5)
+    alone = pool.transcribe(sounds.SAMPLE, language="en", temperature=0)
+    quiet, together = pool.transcribe_batch([clip, sounds.SAMPLE], language="en", temperature=0, batch_size=5)
 
     assert [(one.span, one.text) for one in together.segments] == [(one.span, one.text) for one in alone.segments]
     # Products of another width are rounded in another order, in the seventh digit.
     scores = [one.avg_logprob for one in alone.segments]
     assert [one.avg_logprob for one in together.segments] == pytest.approx(scores, abs=1e-5)
     assert quiet.source == str(clip)
+
+
+def test_each_file_has_words_of_its_own(pool: stenopool.Pool, tmp_path: Path) -> None:
+    """Words to expect in one recording are told for that one alone; those of the options for all."""
+    speech = sounds.write(tmp_path / "speech.wav", sounds.read(sounds.SAMPLE)[: 20 * 16_000])
+    both: dict[str, Any] = {"language": "en", "temperature": 0, "hotwords": "meeting"}
+    plain, named = pool.transcribe_batch([speech, speech], vocabulary=[None, "Grace, Leo"], **both)
+
+    assert plain.provenance.options.hotwords == "meeting"
+    assert named.provenance.options.hotwords == "meeting, Grace, Leo"
+    assert plain.text == pool.transcribe(speech, **both).text != named.text
+    with pytest.raises(UsageError, match="^vocabulary must be a list of words for each of the 2 files, or None$"):
+        pool.transcribe_batch([speech, speech], vocabulary=["Grace"])
 
 
 def test_channels_are_recordings_of_their_own(pool: stenopool.Pool, tmp_path: Path) -> None:
@@ -100,9 +113,12 @@ def test_wrong_models_and_files_are_named(pool: stenopool.Pool, clip: Path) -> N
         pool.transcribe_batch([clip, "gone.wav"])
 
 
-def test_bfloat16_transcribes_as_well(clip: Path) -> None:
-    """The other dtype that is offered works, end to end."""
-    result = stenopool.load_model("pocket", dtype="bfloat16", batch_size=3).transcribe(sounds.SAMPLE, language="en")
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_other_precisions_transcribe_as_well(dtype: Any) -> None:
+    """Each that is offered works, end to end."""
+    result = stenopool.load_model("pocket", dtype=dtype, batch_size=3).transcribe(
+        sounds.SAMPLE, language="en", temperature=0
+    )
 
-    assert result.provenance.dtype == "bfloat16"
+    assert result.provenance.dtype == dtype
     assert len(result.text.split()) > 300
