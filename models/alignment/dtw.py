@@ -72,11 +72,10 @@ def _entries(costs: Array) -> Array:
         entered = jnp.where(is_diagonal, 2 * frame + 1, 2 * frame)
         entry = jnp.where(is_diagonal | is_above, entered, entry_left)
         total = cost + jnp.where(is_diagonal, before, jnp.where(is_above, above, left))
-        # Left of the first frame there is nothing, and of what is right of the last nobody asks.
-        total = jnp.where(frame < 0, jnp.inf, total)
         return (above, total, entry), entry
 
-    # Before the first diagonal, only the way into the first cell costs nothing.
+    # Before the first diagonal, only the way into the first cell costs nothing; thus left of the first frame everything
+    # costs infinitely much, and what is right of the last frame is never asked.
     start = jnp.where(token == 0, 0.0, jnp.full((n_row, n_token), jnp.inf))
     carry = (start, jnp.full((n_row, n_token), jnp.inf), jnp.zeros((n_row, n_token), jnp.int32))
     _, entries = lax.scan(step, carry, jnp.arange(n_diagonal, dtype=jnp.int32))
