@@ -394,7 +394,7 @@ class Engine:
             words = tuple(token for token in tokens if token < special.end_of_text)
             if words:
                 start = self.vocabulary.prompt(job.language or "en", job.decoding.task)
-                n_frames = min(-(-len(job.request.pcm) // TIMESTAMP_STEP), self.dims.n_audio_ctx)
+                n_frames = max(1, min(len(job.request.pcm) // TIMESTAMP_STEP, self.dims.n_audio_ctx))
                 timed.append((slot, words, start, n_frames))
         if not timed:
             return {}

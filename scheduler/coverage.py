@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from scheduler.plan import Silence
-from stenopool.domain import ChunkResult, Coverage, CoverageKind, CoveragePiece, Span
+from stenopool.domain import ChunkResult, Coverage, CoverageKind, CoveragePiece, Skip, Span
 
 # Where neighbours overlap, the shared part counts as what the better one of them became: a chunk that was skipped was
 # at least heard, and a stretch is a gap only where no chunk could be decoded.
@@ -42,14 +42,15 @@ def coverage_of(duration: int, silences: Sequence[Silence], results: Sequence[Ch
 
 def _of_chunks(results: Sequence[ChunkResult]) -> list[CoveragePiece]:
     """The chunks' spans without what a better neighbour covers."""
-    chunks = [_piece(result) for result in sorted(results, key=lambda result: result.span)]
+    ordered = sorted(results, key=lambda result: result.span)
+    chunks = [_piece(result) for result in ordered]
     for a, b in pairwise(chunks):
         if a.span.start == b.span.start or a.span.end >= b.span.end:
             raise ValueError(f"chunk {a.span} and chunk {b.span}: one lies within the other")
     for a, b in zip(chunks, chunks[2:], strict=False):
         if a.span.intersection(b.span):
             raise ValueError(f"chunk {a.span} overlaps {b.span}, which is not its neighbour")
-    pieces = []
+    pieces: list[CoveragePiece] = []
     start = 0  # where the neighbour before leaves off
     for at, piece in enumerate(chunks):
         end = piece.span.end
@@ -57,9 +58,21 @@ def _of_chunks(results: Sequence[ChunkResult]) -> list[CoveragePiece]:
         if following and _RANK[following.kind] > _RANK[piece.kind]:
             end = min(end, following.span.start)
         span = Span(max(piece.span.start, start), end)
-        pieces.append(CoveragePiece(span=span, kind=piece.kind, reason=piece.reason))
+        pieces += _with_skips(CoveragePiece(span=span, kind=piece.kind, reason=piece.reason), ordered[at].quiet)
         start = end
     return pieces
+
+
+def _with_skips(piece: CoveragePiece, skips: Sequence[Skip]) -> Iterator[CoveragePiece]:
+    """A chunk's piece, cut at the stretches inside it that gave no text on purpose."""
+    at = piece.span.start
+    if piece.kind is CoverageKind.TRANSCRIBED:
+        for skip in skips:
+            if inside := skip.span.intersection(Span(at, piece.span.end)):
+                yield CoveragePiece(span=Span(at, inside.start), kind=piece.kind)
+                yield CoveragePiece(span=inside, kind=CoverageKind.SKIPPED, reason=skip.reason)
+                at = inside.end
+    yield CoveragePiece(span=Span(at, piece.span.end), kind=piece.kind, reason=piece.reason)
 
 
 def _piece(result: ChunkResult) -> CoveragePiece:

@@ -241,6 +241,14 @@ class Chunk:
     speech: tuple[Span, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A stretch of a chunk that gave no text on purpose, and why."""
+
+    span: Span
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkResult:
     """What the engine heard in one chunk; times are in the recording, not in the chunk."""
@@ -251,6 +259,8 @@ class ChunkResult:
     segments: tuple[Segment, ...]
     #: Set where the chunk gave no text on purpose: it becomes coverage `skipped`.
     skipped: str | None = None
+    #: Stretches inside it that gave no text on purpose, in order: windows without speech, in sequential mode.
+    quiet: tuple[Skip, ...] = ()
     #: Set where the chunk could not be decoded: it becomes coverage `failed`, a gap.
     failed: str | None = None
 

@@ -13,6 +13,7 @@ from stenopool.domain import (
     CoveragePiece,
     Provenance,
     Segment,
+    Skip,
     Span,
     Word,
 )
@@ -27,7 +28,12 @@ def record_of_result(result: ChunkResult) -> dict[str, Any]:
 def result_of_record(record: Mapping[str, Any]) -> ChunkResult:
     """The inverse of `record_of_result`."""
     return ChunkResult(
-        **{**record, "span": Span(**record["span"]), "segments": tuple(map(_segment, record["segments"]))}
+        **{
+            **record,
+            "span": Span(**record["span"]),
+            "segments": tuple(map(_segment, record["segments"])),
+            "quiet": tuple(Skip(Span(**skip["span"]), skip["reason"]) for skip in record["quiet"]),
+        }
     )
 
 

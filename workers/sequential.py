@@ -17,7 +17,7 @@ from models.decoding.segments import TimedTokens
 from models.tokens import TIMESTAMP_STEP, Vocabulary
 from scheduler.seek import FRAME, by_words, keep, last_end
 from scheduler.suspicion import suspicion
-from stenopool.domain import SAMPLE_RATE, Chunk, ChunkResult, Options, Segment, Span
+from stenopool.domain import SAMPLE_RATE, Chunk, ChunkResult, Options, Segment, Skip, Span
 from workers.decoding import decoding_of, hotwords, initial_prompt
 from workers.transcribe import guards, is_silence
 
@@ -80,6 +80,7 @@ class Passage:
         #: Windows without speech that touch, and the lowest probability of <|nospeech|> among them.
         self._silence: tuple[Span, float] | None = None
         self._heard_in: str | None = None
+        self._quiet: list[Skip] = []
 
     @property
     def position(self) -> int:
@@ -164,7 +165,8 @@ class Passage:
         """The chunk's text, once it is through."""
         self._no_speech(None)
         language = self._language or self._heard_in or ""
-        result = ChunkResult(index=self._chunk.index, span=self._chunk.span, language=language, segments=())
+        chunk, quiet = self._chunk, tuple(self._quiet)
+        result = ChunkResult(index=chunk.index, span=chunk.span, language=language, segments=(), quiet=quiet)
         if not self._segments:
             return replace(result, skipped="; ".join(self._notes) or None)
         *segments, last = self._segments
@@ -271,6 +273,7 @@ class Passage:
             silence, least = before
             start, end = silence.start / SAMPLE_RATE, silence.end / SAMPLE_RATE
             self._notes.append(f"no speech from {start:.2f} s to {end:.2f} s (probability {least:.2f})")
+            self._quiet.append(Skip(silence, f"no speech (probability {least:.2f})"))
 
 
 def _within(span: Span, room: Span) -> Span:

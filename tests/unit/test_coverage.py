@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from scheduler.coverage import coverage_of
 from scheduler.plan import Silence, SpeechRun, plan_recording, plan_without_vad
-from stenopool.domain import ChunkResult, CoverageKind, CoveragePiece, Span
+from stenopool.domain import ChunkResult, CoverageKind, CoveragePiece, Skip, Span
 
 S = 16_000  # one second
 
@@ -95,6 +96,23 @@ def test_what_is_not_accounted_for_is_a_bug(results: list[ChunkResult], silences
     """A hole, an overlap with a silence or an end at the wrong sample never becomes a coverage."""
     with pytest.raises(ValueError, match=message):
         coverage_of(30, silences, results)
+
+
+def test_what_was_quiet_inside_a_chunk_is_skipped() -> None:
+    """Windows without speech in a long chunk are cut out of what it transcribed, each with its reason."""
+    long = replace(
+        chunk(0, 0, 100 * S),
+        quiet=(Skip(Span(0, 10 * S), "no speech (a)"), Skip(Span(40 * S, 70 * S), "no speech (b)")),
+    )
+
+    assert [(piece.span, piece.kind, piece.reason) for piece in coverage_of(100 * S, [], [long])] == [
+        (Span(0, 10 * S), CoverageKind.SKIPPED, "no speech (a)"),
+        (Span(10 * S, 40 * S), CoverageKind.TRANSCRIBED, None),
+        (Span(40 * S, 70 * S), CoverageKind.SKIPPED, "no speech (b)"),
+        (Span(70 * S, 100 * S), CoverageKind.TRANSCRIBED, None),
+    ]
+    failed = replace(long, failed="the device failed")
+    assert [piece.kind for piece in coverage_of(100 * S, [], [failed])] == [CoverageKind.FAILED]
 
 
 @st.composite

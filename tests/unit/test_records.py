@@ -17,6 +17,7 @@ from stenopool.domain import (
     CoveragePiece,
     Provenance,
     Segment,
+    Skip,
     Span,
     Word,
 )
@@ -42,6 +43,7 @@ RESULTS = st.builds(
     language=TEXT,
     segments=st.lists(SEGMENTS, max_size=3).map(tuple),
     skipped=st.none() | TEXT,
+    quiet=st.lists(st.builds(Skip, SPANS, TEXT), max_size=2).map(tuple),
     failed=st.none() | TEXT,
 )
 PROVENANCES = strategies.provenances(TEXT, NUMBER)
@@ -132,6 +134,7 @@ def test_a_record_is_what_it_looks_like() -> None:
             }
         ],
         "skipped": None,
+        "quiet": [],
         "failed": None,
     }
 

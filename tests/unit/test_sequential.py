@@ -14,7 +14,7 @@ from models.checkpoint import find_checkpoint
 from models.decoding.requests import Heard, Stop, TokenTimes
 from models.decoding.segments import up_to_seek
 from models.tokens import Vocabulary
-from stenopool.domain import Chunk, ChunkResult, Options, Span
+from stenopool.domain import Chunk, ChunkResult, Options, Skip, Span
 from stenopool.options import resolved
 from workers.sequential import Carried, Passage
 
@@ -158,6 +158,10 @@ def test_silence_is_skipped_and_named() -> None:
     assert after.guards == (
         "before this: no speech from 30.00 s to 90.00 s (probability 0.80)",
         "after this: no speech from 120.00 s to 150.00 s (probability 0.90)",
+    )
+    assert result.quiet == (
+        Skip(Span(30 * S + START, 90 * S + START), "no speech (probability 0.80)"),
+        Skip(Span(120 * S + START, 150 * S + START), "no speech (probability 0.90)"),
     )
 
 
