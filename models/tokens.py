@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 TIMESTAMP_STEP = 320  # samples at 16 kHz from one timestamp token to the next: 20 ms
 _GPT2_END = 50256  # <|endoftext|> in GPT-2's own vocabulary, which only the English-only checkpoints kept
-MAX_INITIAL_TIMESTAMP = 50  # the first timestamp is at most 1.0 s (Radford et al.), where a checkpoint says nothing
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class SpecialTokens:
     steering: tuple[int, ...]
     #: Not sampled as the first token.
     suppressed_at_begin: tuple[int, ...]
-    max_initial_timestamp: int
 
 
 def _not_about_pytorch(record: logging.LogRecord) -> bool:
@@ -122,7 +120,6 @@ class Vocabulary:
             suppressed=tuple(sorted({*(self.non_speech_tokens if listed is None else listed), *steering})),
             steering=tuple(steering),
             suppressed_at_begin=tuple(generation.get("begin_suppress_tokens") or (self._id("Ġ"), end)),
-            max_initial_timestamp=generation.get("max_initial_timestamp_index") or MAX_INITIAL_TIMESTAMP,
         )
         used = (
             special.timestamp_begin,

@@ -24,6 +24,10 @@ Mode = Literal["chunked", "sequential"]
 #: The language of a recording whose chunks each have their own; ISO 639-2.
 MULTIPLE = "mul"
 
+#: Signs that belong to the word after them, and to the one before.
+PREPENDED = "\"'“¿([{-"
+APPENDED = "\"'.。,，!！?？:：”)]}、"
+
 #: What a model computes in; `auto` is what suits the device.
 DType = Literal["auto", "float32", "bfloat16", "int8"]
 DTYPES: tuple[DType, ...] = get_args(DType)
@@ -204,9 +208,9 @@ class Options:
     #: Tell the time of every word.
     word_timestamps: bool = False
     #: Marks that belong to the word after them ...
-    prepend_punctuations: str = "\"'“¿([{-"
+    prepend_punctuations: str = PREPENDED
     #: ... and to the word before them.
-    append_punctuations: str = "\"'.。,，!！?？:：”)]}、"
+    append_punctuations: str = APPENDED
 
     #: Stop a text that goes in circles.
     loop_guard: bool = True

@@ -6,7 +6,8 @@
     │   ├── MediaMissing      no such file, or it cannot be read
     │   └── MediaUnreadable   it is there, but it is not audio, or broken from the start
     ├── CheckpointError       a model that is missing, damaged or of another kind
-    │   └── HubUnreachable    the model hub did not answer
+    │   ├── HubUnreachable    the model hub did not answer
+    │   └── WeightsMismatch   tensors that do not fit the model (models/whisper/weights.py: it has them all)
     ├── EngineError           the model or the device failed on a chunk
     │   └── DeviceFull        the device has no room for what it was asked to hold
     └── LedgerError           the database of this machine refuses or is of another version

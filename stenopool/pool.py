@@ -42,7 +42,8 @@ def load_model(
     """Load a model for `Pool.transcribe`.
 
     Args:
-        name: `pocket` (bundled), a folder in Hugging Face's layout, or a repository such as `openai/whisper-tiny`.
+        name: `pocket` (bundled), a folder in Hugging Face's layout, or a repository such as `openai/whisper-tiny`;
+            `@` and a revision pin it.
         dtype: `float32`, `bfloat16`, `int8`, or `auto` for what suits the device.
         batch_size: chunks decoded together; None for what suits the device.
         assistant: a smaller model, named as `name`, that drafts greedy text for it: the same text, sooner.

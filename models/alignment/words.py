@@ -18,11 +18,8 @@ from statistics import fmean, median
 from models.decoding.requests import TokenTimes
 from models.decoding.segments import TimedTokens
 from models.words import Piece
-from stenopool.domain import SAMPLE_RATE, Span, Word
+from stenopool.domain import APPENDED, PREPENDED, SAMPLE_RATE, Span, Word
 
-#: Signs that belong to the word after them, and to the one before.
-PREPENDED = "\"'“¿([{-"
-APPENDED = "\"'.。,，!！?？:：”)]}、"
 _SENTENCE_ENDS = ".。!！?？"
 
 _LONGEST_USUAL = SAMPLE_RATE * 7 // 10  # a word's usual length is at most this

@@ -83,7 +83,8 @@ def loading_options(command: _Command) -> _Command:
             "--model",
             default="pocket",
             show_default=True,
-            help="pocket (bundled, small), a folder, or a Hugging Face repository (openai/whisper-large-v3-turbo).",
+            help="pocket (bundled, small), a folder, or a Hugging Face repository, pinned or not "
+            "(openai/whisper-large-v3-turbo@main).",
         ),
         click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Precision."),
         click.option(

@@ -64,7 +64,7 @@ def test_each_file_has_words_of_its_own(pool: stenopool.Pool, tmp_path: Path) ->
     assert plain.provenance.options.hotwords == "meeting"
     assert named.provenance.options.hotwords == "meeting, Grace, Leo"
     assert plain.text == pool.transcribe(speech, **both).text != named.text
-    with pytest.raises(UsageError, match="^vocabulary must be a list of words for each of the 2 files, or None$"):
+    with pytest.raises(UsageError, match=r"^vocabulary must be a list of words for each of the 2 files, or None$"):
         pool.transcribe_batch([speech, speech], vocabulary=["Grace"])
 
 

@@ -125,7 +125,6 @@ def _special(expected: dict[str, np.ndarray]) -> SpecialTokens:
         suppressed=tuple(expected["suppressed"].tolist()),
         steering=(),
         suppressed_at_begin=(space, eot),
-        max_initial_timestamp=50,
     )
 
 

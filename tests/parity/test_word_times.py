@@ -18,7 +18,7 @@ from flax import nnx
 from models.alignment.dtw import warp
 from models.alignment.locate import attention, locate
 from models.alignment.median import median_filter
-from models.alignment.words import APPENDED, PREPENDED, Spoken, merge_punctuation, timed_words
+from models.alignment.words import Spoken, merge_punctuation, timed_words
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.decoding.requests import TokenTimes
 from models.decoding.segments import split_segments
@@ -26,7 +26,7 @@ from models.features import log_mel
 from models.tokens import TIMESTAMP_STEP, Vocabulary
 from models.whisper.modules import Whisper
 from models.whisper.weights import load_whisper
-from stenopool.domain import SAMPLE_RATE
+from stenopool.domain import APPENDED, PREPENDED, SAMPLE_RATE
 from tests import sounds
 
 REFERENCES = Path(__file__).parents[1] / "references"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.alignment.words import APPENDED, PREPENDED, Spoken, TimedWords, merge_punctuation, timed_words
+from models.alignment.words import Spoken, TimedWords, merge_punctuation, timed_words
 from models.decoding.requests import Decoding, Heard, Request, TokenTimes
 from models.decoding.segments import TimedTokens, split_segments
 from models.engine import Engine
 from models.words import Piece
-from stenopool.domain import Span
+from stenopool.domain import APPENDED, PREPENDED, Span
 from tests import sounds
 
 S = 16_000  # one second

@@ -14,6 +14,7 @@ from models.tokens import SpecialTokens
 
 # A vocabulary of 8 words, the end, five tokens that steer, and 10 timestamps.
 WORDS, END, NO_TIMESTAMPS, BEGIN, SIZE = 8, 8, 13, 14, 24
+LATEST_START = 4  # timestamps after <|0.00|>
 SPECIAL = SpecialTokens(
     end_of_text=END,
     start_of_transcript=9,
@@ -26,7 +27,6 @@ SPECIAL = SpecialTokens(
     suppressed=(3, 9, 10, 11, 12),
     steering=(9, 10, 11, 12),
     suppressed_at_begin=(0, END),
-    max_initial_timestamp=4,
 )
 
 
@@ -40,7 +40,7 @@ def limits(rows: int) -> Limits:
         suppressed=table(SPECIAL.suppressed),
         suppressed_first=table(SPECIAL.suppressed_at_begin),
         timestamps=jnp.ones(rows, bool),
-        latest_start=jnp.full(rows, BEGIN + SPECIAL.max_initial_timestamp),
+        latest_start=jnp.full(rows, BEGIN + LATEST_START),
     )
 
 
@@ -80,7 +80,7 @@ def whispers_rules(logits: np.ndarray, sampled: list[int]) -> np.ndarray:
         logits[BEGIN : timestamps[-1] + (0 if repeats else 1)] = -np.inf
     if not sampled:
         logits[:BEGIN] = -np.inf
-        logits[BEGIN + SPECIAL.max_initial_timestamp + 1 :] = -np.inf
+        logits[BEGIN + LATEST_START + 1 :] = -np.inf
     logprobs = logits - np.logaddexp.reduce(logits)
     if np.logaddexp.reduce(logprobs[BEGIN:]) > logprobs[:BEGIN].max():
         logits[:BEGIN] = -np.inf

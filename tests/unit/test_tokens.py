@@ -52,7 +52,6 @@ def test_special_ids(vocabulary: Vocabulary) -> None:
     # start of transcript, translate, transcribe, start of LM, start of previous, no speech
     assert special.suppressed == (1001, 1101, 1102, 1103, 1104, 1105)
     assert special.suppressed_at_begin == (220, 1000)
-    assert special.max_initial_timestamp == 50
 
 
 def test_prompts(vocabulary: Vocabulary) -> None:
@@ -257,12 +256,11 @@ def test_an_english_only_checkpoint(tmp_path: Path) -> None:
 def test_a_checkpoints_own_lists_win(tmp_path: Path) -> None:
     """Suppress lists and the first timestamp are the checkpoint's; what steers is suppressed all the same."""
     special = Vocabulary(
-        variant(tmp_path, suppress_tokens=[7, 1001], begin_suppress_tokens=[5], max_initial_timestamp_index=3)
+        variant(tmp_path, suppress_tokens=[7, 1001], begin_suppress_tokens=[5])
     ).special
 
     assert special.suppressed == (7, 1001, 1101, 1102, 1103, 1104, 1105)
     assert special.suppressed_at_begin == (5,)
-    assert special.max_initial_timestamp == 3
 
 
 @pytest.mark.parametrize(
