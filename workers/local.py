@@ -19,6 +19,7 @@ from functools import partial
 from models.checkpoint import Checkpoint
 from models.device import use_compile_cache
 from models.engine import Engine
+from models.mesh import make_mesh
 from models.tokens import Vocabulary
 from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, DType, Options, Transcript
@@ -107,6 +108,7 @@ class Driver:
         self._assignment = assign(
             checkpoint, vocabulary, options, dtype=dtype, split=split, force=force, assistant=helper
         )
+        make_mesh(mesh)  # refused before any work is done
         use_compile_cache(config.cache / "xla")
         self._observer = observer
         self._stop = stop or threading.Event()
