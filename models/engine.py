@@ -370,9 +370,11 @@ class Engine:
         for slot, job in again:
             target = self._group_of(job)
             taken = targets.setdefault(id(target), [])
+            # What an assistant would hear is not in slots that are not drafted for.
+            heard = bool(group.shape.drafted) >= bool(target.shape.drafted)
             if target is group:
                 taken.append((slot, slot, job))
-            elif len(target.free) > len(taken):
+            elif heard and len(target.free) > len(taken):
                 taken.append((slot, target.free[len(taken)], job))
             else:
                 target.waiting.append(job)

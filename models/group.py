@@ -150,7 +150,9 @@ class Group:
             rows = np.zeros(self.rows, np.int32)
             rows[: len(some)] = slots[first : first + self.rows]
             arrivals, rows = placed_rows((self._arrivals(some), rows), self._setup.mesh)
-            audio = None if source is self else (source.state.cross, source.state.draft_cross)
+            # Only slots that are drafted for hold what their assistant hears.
+            draft = source.state.draft_cross if self.shape.drafted else ()
+            audio = None if source is self else (source.state.cross, draft)
             name = f"refill from {id(source)}"
             program = self._program(name, self._refill, self.state, arrivals, audio, rows)
             self._state = program(self._setup.params, self.state, arrivals, audio, rows)
