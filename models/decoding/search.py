@@ -14,6 +14,9 @@ from jax import Array, lax
 
 from models.decoding.slots import Ended, Slots
 
+#: Lower temperatures count as this one, which float32 tells from 0: the token drawn is the likeliest.
+COLDEST = 1e-6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -45,7 +48,7 @@ def sample(logp: Array, slots: Slots) -> Choice:
     def draw(key: Array, position: Array, logits: Array) -> Array:
         return jax.random.categorical(jax.random.fold_in(key, position), logits, axis=-1)
 
-    heat = jnp.where(slots.temperature > 0, slots.temperature, 1.0)[:, None, None]
+    heat = jnp.maximum(slots.temperature, COLDEST)[:, None, None]
     drawn = jax.vmap(draw)(slots.key, slots.position, logp / heat).astype(jnp.int32)
     return _own(logp, drawn, slots)
 
