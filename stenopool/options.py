@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
@@ -14,11 +15,15 @@ from stenopool.errors import UsageError
 DEFAULTS = Options()
 _TYPES = get_type_hints(Options)
 
+#: No number is larger, so that none overflows where it is counted in samples or tokens.
+_MOST = 1e9
+
 #: What most numbers have to be.
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "beam_size": (lambda x: x >= 1, "at least 1"),
-    "best_of": (lambda x: x >= 1, "at least 1"),
-    "patience": (lambda x: x > 0, "above 0"),
+    "beam_size": (lambda x: 1 <= x <= 100, "between 1 and 100"),
+    "best_of": (lambda x: 1 <= x <= 100, "between 1 and 100"),
+    "patience": (lambda x: 0 < x <= 100, "above 0 and at most 100"),
+    "length_penalty": (lambda x: 0 <= x <= 1, "between 0 and 1"),
     "compression_ratio_threshold": (lambda x: x > 0, "above 0"),
     "no_speech_threshold": (lambda x: 0 <= x <= 1, "between 0 and 1"),
     "prompt_reset_on_temperature": (lambda x: x >= 0, "0 or more"),
@@ -68,8 +73,10 @@ def _typed(name: str, value: object) -> Any:
         value = (value,)
     try:
         return _as(_TYPES[name], value)
-    except (TypeError, ValueError):
-        raise UsageError(f"{name} must be {_spelled(_TYPES[name])}, is {value!r}") from None
+    except UnicodeEncodeError:
+        raise UsageError(f"{name} must be text in UTF-8, is {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(f"{name} must be {_spelled(_TYPES[name])}, is {reprlib.repr(value)}") from None
 
 
 def _as(kind: Any, value: object) -> object:
@@ -91,6 +98,10 @@ def _as(kind: Any, value: object) -> object:
     elif kind is int:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
+    elif kind is str:
+        if isinstance(value, str):
+            value.encode()  # a command line may hold bytes that are no text
+            return value
     elif isinstance(value, kind):
         return value
     raise TypeError
@@ -108,6 +119,11 @@ def _spelled(kind: Any) -> str:
 
 
 def _check_ranges(options: Options) -> None:
+    for field in fields(Options):
+        value = getattr(options, field.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int | float) and abs(one) > _MOST:
+                raise UsageError(f"{field.name} must be at most {_MOST:g}, is {reprlib.repr(one)}")
     for name, (fits, spelled) in _RANGES.items():
         value = getattr(options, name)
         if value is not None and not fits(value):
@@ -130,12 +146,25 @@ def _check_company(options: Options) -> None:
         ("patience", options.patience != DEFAULTS.patience and not searched, "needs a beam_size above 1"),
         ("length_penalty", options.length_penalty is not None and not several, "needs several beams or samples"),
         ("best_of", options.best_of != DEFAULTS.best_of and not sampled, "needs a temperature above 0"),
+        (
+            "compression_ratio_threshold",
+            options.compression_ratio_threshold not in (None, DEFAULTS.compression_ratio_threshold)
+            and len(options.temperature) == 1,
+            "needs another temperature to go on at",
+        ),
+        (
+            "log_prob_threshold",
+            options.log_prob_threshold not in (None, DEFAULTS.log_prob_threshold)
+            and options.no_speech_threshold is None
+            and len(options.temperature) == 1,
+            "needs another temperature to go on at, or a no_speech_threshold",
+        ),
         ("languages", bool(options.languages) and options.language != "auto", "needs language to be auto"),
         ("multilingual", options.multilingual and options.language != "auto", "needs language to be auto"),
         (
             "max_initial_timestamp",
             options.without_timestamps and options.max_initial_timestamp != DEFAULTS.max_initial_timestamp,
-            "contradicts without_timestamps",
+            "contradicts without_timestamps; leave one of them out",
         ),
         (
             "condition_on_previous_text",
@@ -151,7 +180,7 @@ def _check_company(options: Options) -> None:
         (
             "without_timestamps",
             options.without_timestamps and options.mode == "sequential",
-            "contradicts the sequential mode, which goes on where the last timestamp was",
+            "contradicts the sequential mode, which goes on where the last timestamp was; choose the chunked one",
         ),
         (
             "hallucination_silence_threshold",

@@ -159,6 +159,7 @@ def longest_prompt(decoding: Decoding, half: int) -> int:
 
 def latest_start(special: SpecialTokens, decoding: Decoding) -> int:
     """The latest token that the first timestamp may be."""
+    beyond = 2**30  # any vocabulary, and still an int32
     if decoding.max_initial_timestamp is None:
-        return 2**30
-    return special.timestamp_begin + round(decoding.max_initial_timestamp * SAMPLE_RATE / TIMESTAMP_STEP)
+        return beyond
+    return min(beyond, special.timestamp_begin + round(decoding.max_initial_timestamp * SAMPLE_RATE / TIMESTAMP_STEP))

@@ -133,9 +133,12 @@ def _several(kind: type) -> Callable[[click.Context, click.Parameter, str | None
             default: tuple[Any, ...] | None = getattr(DEFAULTS, parameter.name or "")
             return default
         try:
-            return tuple(kind(part.strip()) for part in value.split(",") if part.strip() not in ("", "-"))
+            several = tuple(kind(part.strip()) for part in value.split(",") if part.strip() not in ("", "-"))
         except ValueError:
             raise click.BadParameter(f"{value!r}: numbers, separated by commas") from None
+        if not several and kind is str:
+            raise click.BadParameter(f"{value!r} names none; leave it out for all")
+        return several
 
     return read
 
