@@ -48,7 +48,7 @@ def compare(sides: Sides) -> list[Row]:
 def ask_peers(python: Path, folder: Path, *, whole: bool) -> None:
     """Let them compute into the folder."""
     plan = subprocess.run([sys.executable, REFERENCES / "plan_sample.py"], check=True, capture_output=True)
-    command = [str(python), str(REFERENCES / "peers.py"), str(folder), *(["--whole"] if whole else [])]
+    command = [str(python), "-u", str(REFERENCES / "peers.py"), str(folder), *(["--whole"] if whole else [])]
     subprocess.run(command, input=plan.stdout, check=True)
 
 
