@@ -32,10 +32,11 @@ def segments(
 
 def provenances(text: st.SearchStrategy[str], number: st.SearchStrategy[float]) -> st.SearchStrategy[Provenance]:
     """Provenances, with options of any values that go together."""
-    finite = number.filter(math.isfinite)
+    finite = number.map(lambda x: min(max(x, -1e6), 1e6) if math.isfinite(x) else 0.0)
+    plain = st.text(max_size=20)  # what an option may hold: no halves of surrogate pairs
     options = st.builds(
         Options,
-        language=text,
+        language=plain,
         task=st.sampled_from(["transcribe", "translate"]),
         chunk_length=finite,
         overlap=st.none() | finite,
@@ -44,8 +45,8 @@ def provenances(text: st.SearchStrategy[str], number: st.SearchStrategy[float]) 
         temperature=st.lists(st.floats(0, 1), max_size=3).map(lambda others: (0.0, 0.5, *others)),
         no_speech_threshold=st.none() | st.floats(0, 1),
         log_prob_threshold=st.none() | finite,
-        initial_prompt=st.none() | text,
-        suppress_tokens=st.none() | st.lists(st.integers()).map(tuple),
+        initial_prompt=st.none() | plain,
+        suppress_tokens=st.none() | st.lists(st.integers(0, 10**6)).map(tuple),
     )
     return st.builds(
         Provenance,
