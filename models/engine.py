@@ -337,7 +337,7 @@ class Engine:
                 again.append((slot, job))
                 continue
             text = best(texts, job.decoding.length_penalty)
-            ratio = compression_ratio(self.vocabulary.text(text.tokens).strip())
+            ratio = compression_ratio(self.vocabulary.text((*self._given(job), *text.tokens)).strip())
             if job.decoding.loop_guard:
                 begin = self.vocabulary.special.timestamp_begin
                 kept = without_loop(text.tokens, begin)
@@ -390,7 +390,7 @@ class Engine:
         for slot, job, answer in done:
             if not job.decoding.word_timestamps:
                 continue
-            tokens = self._kept(answer)
+            tokens = self._text(job, answer)
             if job.decoding.seek:
                 tokens = up_to_seek(tokens, special.timestamp_begin)
             words = tuple(token for token in tokens if token < special.end_of_text)
@@ -410,16 +410,21 @@ class Engine:
             for (slot, text, _, _), (begins, probabilities) in zip(timed, located, strict=True)
         }
 
-    def _kept(self, answer: Attempt) -> tuple[int, ...]:
-        if answer.text.stop is not Stop.LOOP:
-            return answer.text.tokens
-        return without_loop(answer.text.tokens, self.vocabulary.special.timestamp_begin)
+    def _given(self, job: Job) -> tuple[int, ...]:
+        """What the text begins with."""
+        return job.decoding.prefix if job.decoding.prefix_is_text else ()
+
+    def _text(self, job: Job, answer: Attempt) -> tuple[int, ...]:
+        tokens = answer.text.tokens
+        if answer.text.stop is Stop.LOOP:
+            tokens = without_loop(tokens, self.vocabulary.special.timestamp_begin)
+        return (*self._given(job), *tokens)
 
     def _heard(self, job: Job, answer: Attempt, times: TokenTimes | None) -> Heard:
         objections = [one.objection(job.decoding) for one in job.attempts if one is not answer]
         return Heard(
             key=job.request.key,
-            tokens=self._kept(answer),
+            tokens=self._text(job, answer),
             avg_logprob=answer.text.avg_logprob,
             no_speech_prob=answer.no_speech_prob,
             compression_ratio=answer.compression_ratio,

@@ -296,6 +296,8 @@ class Group:
             tokens=blank(np.int32, self.shape.room),
             start=blank(np.int32),
             prompt_length=blank(np.int32) + 1,
+            given=blank(np.int32),
+            last_timestamp=blank(np.int32) - 1,
             limit=blank(np.int32),
             loop_guard=blank(np.bool_),
             temperature=blank(np.float32),
@@ -319,7 +321,10 @@ class Group:
             put(arrivals.tokens, (row, slice(n_prompt)), prompt.tokens)
             put(arrivals.start, row, prompt.start)
             put(arrivals.prompt_length, row, n_prompt)
-            longest = 0 if job.asking else min(half, decoding.max_new_tokens or half)
+            put(arrivals.given, row, prompt.given)
+            times = [token for token in prompt.tokens[n_prompt - prompt.given :] if token >= special.timestamp_begin]
+            put(arrivals.last_timestamp, row, max(times, default=-1))
+            longest = 0 if job.asking else min(half - prompt.given, decoding.max_new_tokens or half)
             put(arrivals.limit, row, min(n_prompt + longest, self.shape.length))
             put(arrivals.loop_guard, row, decoding.loop_guard)
             put(arrivals.temperature, row, job.temperature)

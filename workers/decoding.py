@@ -35,6 +35,7 @@ def decoding_of(options: Options, chunk: Chunk, vocabulary: Vocabulary, language
         no_speech_threshold=options.no_speech_threshold,
         prompt=hotwords(options, vocabulary) + initial_prompt(options, vocabulary),
         prefix=prefix(options, vocabulary),
+        prefix_is_text=True,
         timestamps=not options.without_timestamps,
         max_initial_timestamp=options.max_initial_timestamp,
         suppress_tokens=options.suppress_tokens,

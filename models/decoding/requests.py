@@ -39,8 +39,11 @@ class Decoding:
     no_speech_threshold: float | None = None
     #: Tokens of what came before; the last of them are taken as far as half of the context holds them.
     prompt: tuple[int, ...] = ()
-    #: Tokens that the text begins with, at most a quarter of the context; they are not part of the answer.
+    #: Tokens that the text begins with, at most a quarter of the context.
     prefix: tuple[int, ...] = ()
+    #: They are part of the answer, and the timestamp rules go on from them, as in faster-whisper. In openai/whisper
+    #: they are something before it.
+    prefix_is_text: bool = False
     timestamps: bool = True
     #: Latest first timestamp in seconds; None for any.
     max_initial_timestamp: float | None = 1.0
@@ -99,7 +102,8 @@ class Heard:
     """What the engine heard in one chunk."""
 
     key: Hashable
-    #: Sampled tokens, timestamps among them, without the end of text. Of a loop, the first round.
+    #: The text's, timestamps among them, without its end: those of a prefix that is text, and what was sampled; of a
+    #: loop, the first round.
     tokens: tuple[int, ...]
     #: Mean log-probability of the sampled tokens, the end of text included, as openai/whisper counts it.
     avg_logprob: float
@@ -125,6 +129,8 @@ class Prompt:
     tokens: tuple[int, ...]
     #: Where <|startoftranscript|> stands among them.
     start: int
+    #: How many of the last ones the text begins with.
+    given: int = 0
 
 
 def question(special: SpecialTokens) -> Prompt:
@@ -147,8 +153,9 @@ def prompt_of(vocabulary: Vocabulary, decoding: Decoding, language: str, half: i
     steering = vocabulary.prompt(language, decoding.task)
     # Where the text is limited, it and the prefix share half of the context.
     room = half - (decoding.max_new_tokens or half)
-    prefix = decoding.prefix[-room:] if room > 0 else decoding.prefix
-    return Prompt((*before, *steering, *untimed, *prefix), len(before))
+    shared = room > 0 and not decoding.prefix_is_text
+    prefix = decoding.prefix[-room:] if shared else decoding.prefix
+    return Prompt((*before, *steering, *untimed, *prefix), len(before), len(prefix) if decoding.prefix_is_text else 0)
 
 
 def longest_prompt(decoding: Decoding, half: int) -> int:

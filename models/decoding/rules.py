@@ -39,8 +39,8 @@ class Limits:
 class History:
     """What the rules look at, each [slot, hypothesis].
 
-    sampled: int32, tokens sampled so far.
-    last, before_last: int32, the last two tokens; what stands before the first sampled token is not looked at.
+    sampled: int32, tokens of the text so far, those that were given with the prompt among them.
+    last, before_last: int32, the last two tokens; what stands before the text's first is not looked at.
     last_timestamp: int32, the latest timestamp token, -1 if there is none yet.
     """
 

@@ -99,8 +99,10 @@ class Slots:
 
     #: int32 [slot]: where the next token to feed stands.
     position: Array
-    #: int32 [slot]: how many tokens were given.
+    #: int32 [slot]: how many tokens were given ...
     prompt_length: Array
+    #: ... and how many of the last of them the text begins with.
+    given: Array
     #: int32 [slot]: tokens in all at which a slot stops, whether it has ended or not.
     limit: Array
     #: bool [slot]: still decoding.
@@ -127,12 +129,15 @@ class Arrivals:
     slot: int32 [row]; a number beyond the last slot marks a row of padding.
     tokens: int32 [row, room]: the prompt, zeros after it.
     start: int32 [row]: where <|startoftranscript|> stands in it.
+    last_timestamp: int32 [row]: of the text's given beginning, -1 where there is none.
     """
 
     slot: Array
     tokens: Array
     start: Array
     prompt_length: Array
+    given: Array
+    last_timestamp: Array
     limit: Array
     loop_guard: Array
     temperature: Array
@@ -204,6 +209,7 @@ def empty_slots(
         ),
         position=zeros(dtype=i32),
         prompt_length=zeros(dtype=i32),
+        given=zeros(dtype=i32),
         limit=zeros(dtype=i32),
         active=zeros(dtype=jnp.bool_),
         loop_guard=zeros(dtype=jnp.bool_),
@@ -279,6 +285,7 @@ def _insert(
     draft_cross: KeysValues,
 ) -> Slots:
     at = arrivals.slot
+    width, room = slots.tokens.shape[1], arrivals.tokens.shape[1]
     cross, draft_cross = _as_kept(cross, slots.cross), _as_kept(draft_cross, slots.draft_cross)
     past, states = _prefill(whisper, arrivals, cross)
     # The assistant's text begins with the same prompt; nothing is asked of it.
@@ -303,17 +310,18 @@ def _insert(
         cross=jax.tree.map(put, slots.cross, cross),
         draft_past=jax.tree.map(put_first, slots.draft_past, draft_past),
         draft_cross=jax.tree.map(put, slots.draft_cross, draft_cross),
-        tokens=put_first(slots.tokens, jnp.broadcast_to(arrivals.tokens[:, None], _widened(slots, arrivals))),
+        tokens=put_first(slots.tokens, jnp.broadcast_to(arrivals.tokens[:, None], (len(at), width, room))),
         # All hypotheses begin with the prompt in the first row.
         ancestor=start(slots.ancestor, 0),
         sum_logprob=start(slots.sum_logprob, 0.0),
-        last_timestamp=start(slots.last_timestamp, -1),
+        last_timestamp=put(slots.last_timestamp, jnp.broadcast_to(arrivals.last_timestamp[:, None], (len(at), width))),
         ended=start(slots.ended, False),
         n_sampled=start(slots.n_sampled, 0),
         repeats=start(slots.repeats, 0),
         ends=jax.tree.map(lambda old: start(old, 0), slots.ends),
         position=put(slots.position, arrivals.prompt_length - 1),
         prompt_length=put(slots.prompt_length, arrivals.prompt_length),
+        given=put(slots.given, arrivals.given),
         limit=put(slots.limit, arrivals.limit),
         active=put(slots.active, arrivals.limit > arrivals.prompt_length),
         loop_guard=put(slots.loop_guard, arrivals.loop_guard),
@@ -323,11 +331,6 @@ def _insert(
         no_speech=put(slots.no_speech, jax.nn.softmax(logits)[:, special.no_speech]),
         languages=put(slots.languages, _language_probabilities(special, logits)),
     )
-
-
-def _widened(slots: Slots, arrivals: Arrivals) -> tuple[int, int, int]:
-    rows, room = arrivals.tokens.shape
-    return rows, slots.tokens.shape[1], room
 
 
 def _as_kept(cross: KeysValues, like: KeysValues) -> KeysValues:

@@ -72,7 +72,8 @@ def history_of(slots: Slots, token: Array) -> History:
     """What the rules look at, before the token after `token` [slot, hypothesis] is chosen."""
     before = jnp.maximum(slots.position - 1, 0)[:, None, None]
     width = token.shape[1]
-    sampled = jnp.broadcast_to((slots.position + 1 - slots.prompt_length)[:, None], token.shape)
+    in_text = slots.position + 1 - slots.prompt_length + slots.given
+    sampled = jnp.broadcast_to(in_text[:, None], token.shape)
     return History(
         sampled=sampled,
         last=token,
