@@ -27,7 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from accuracy_rows import Spoken, markdown, read_spoken, row
+from accuracy_rows import Spoken, markdown, precision, read_spoken, row
 from make_speech import MANIFEST, default_folder, make_all
 from safetensors.numpy import load_file, save_file
 
@@ -72,7 +72,6 @@ WAYS = (
     Way("with VAD and guards", "alone", ALONE),
     Way("sequential", "told", {**TOLD, **PLAIN}),
     Way("with VAD and guards", "told", TOLD),
-    Way("with fallback (the default)", "told", {"mode": "sequential"}),
 )
 
 
@@ -142,7 +141,7 @@ def hear_peers(python: Path, folder: Path, files: Mapping[str, Path]) -> None:
 
 
 def measure(heard: list[dict[str, Any]], sets: Mapping[str, list[Spoken]]) -> dict[str, Any]:
-    """Everything that is kept: a table for each set and group of ways."""
+    """Everything that is kept: a table for each set and group of ways, and one of precisions."""
     groups = list(dict.fromkeys(way.group for way in WAYS))
     versions: dict[str, str] = {}
     for one in heard:
@@ -158,6 +157,7 @@ def measure(heard: list[dict[str, Any]], sets: Mapping[str, list[Spoken]]) -> di
         "versions": versions,
         "model": find_checkpoint("pocket").digest,
         "seconds": {name: round(sum(one.duration for one in spoken), 1) for name, spoken in sets.items()},
+        "precision": precision(heard, sets),
         "tables": tables,
     }
 

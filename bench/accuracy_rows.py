@@ -89,25 +89,60 @@ def row(way: Mapping[str, Any], first: Mapping[str, Any], spoken: Sequence[Spoke
     }
 
 
+def precision(heard: Sequence[Mapping[str, Any]], sets: Mapping[str, Sequence[Spoken]]) -> list[dict[str, Any]]:
+    """What a lower precision costs, ours and the peers': each way that is named after one, less the one in float32.
+
+    Args:
+        heard: all ways, those in float32 first.
+        sets: name -> recordings; figures are of each set and of all together.
+    """
+    whole = {**sets, "both": [one for spoken in sets.values() for one in spoken]}
+    found = []
+    for way in heard:
+        dtype = next((dtype for dtype in ("bfloat16", "int8") if way["name"].endswith(dtype)), None)
+        if dtype is None:
+            continue
+        package = way["name"].split(",")[0].split()[0]
+        first = next(one for one in heard if one["group"] == way["group"] and one["name"].startswith(package))
+        rows = {name: row(way, first, spoken) for name, spoken in whole.items()}
+        figures = {name: {key: one[key] for key in ("difference", "interval")} for name, one in rows.items()}
+        found.append({"name": package, "group": way["group"], "dtype": dtype, "figures": figures})
+    return found
+
+
 def markdown(results: Mapping[str, Any]) -> str:
     """All tables, as docs/accuracy.md has them."""
-    parts = []
+    parts = [_precision(results["precision"])]
     for title, rows in results["tables"].items():
         part, group = title.split(", ")
         seconds = results["seconds"][part]
         heading = f"### {SETS[part]} ({int(seconds // 60)}:{int(seconds % 60):02}): {GROUPS[group].lower()}"
-        lines = [HEAD, ("---", *["--:"] * (len(HEAD) - 1)), *map(_cells, rows)]
+        lines = [HEAD, ("---", *["--:"] * (len(HEAD) - 1)), *(_cells(one, rows[0]) for one in rows)]
         parts.append("\n".join([heading, "", *(f"| {' | '.join(line)} |" for line in lines)]))
     return "\n\n".join(parts)
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    low, high = row["interval"]
+def _precision(found: Sequence[Mapping[str, Any]]) -> str:
+    names = list(found[0]["figures"]) if found else []
+    lines = [("", "", "", *names), ("---", "---", "---", *["--:"] * len(names))]
+    for one in found:
+        cells = (f"{100 * each['difference']:+.1f} ({_interval(each)})" for each in one["figures"].values())
+        lines.append((one["name"], one["dtype"], GROUPS[one["group"]].lower(), *cells))
+    return "\n".join(["### Lower precision less float32", "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _interval(figures: Mapping[str, Any]) -> str:
+    low, high = figures["interval"]
+    return f"{100 * low:+.1f} … {100 * high:+.1f}"
+
+
+def _cells(row: Mapping[str, Any], first: Mapping[str, Any]) -> tuple[str, ...]:
+    points = "same text" if row["same_as_first"] else f"{100 * row['difference']:+.1f}"
     return (
         row["name"],
         f"{row['wer']:.1%}",
-        "same text" if row["same_as_first"] else f"{100 * row['difference']:+.1f}",
-        "" if row["same_as_first"] else f"{100 * low:+.1f} … {100 * high:+.1f}",
+        "" if row is first else points,
+        "" if row["same_as_first"] else _interval(row),
         f"{row['cer']:.1%}",
         *(str(row[key]) for key in ("substitutions", "deletions", "insertions", "repeated_5grams")),
         f"{row['seconds_outside']:.0f} s",

@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT / "samples"), str(ROOT / "bench")]  # scripts that are 
 
 from accuracy import write_assistant  # noqa: E402
 from accuracy_measures import difference, outside, passages  # noqa: E402
-from accuracy_rows import Spoken, markdown, row  # noqa: E402
+from accuracy_rows import Spoken, markdown, precision, row  # noqa: E402
 from script import Pause, Utterance, reference_text  # noqa: E402
 from speech_script import PLANS, Plan, sentences, speech  # noqa: E402
 
@@ -143,14 +143,33 @@ def test_a_row_says_how_far_a_way_is_from_the_first_of_its_table() -> None:
         _heard("one blue bird two red cats four old dogs"),
         _heard("one blue bird two red hats four old dogs"),
     )
-    rows = [row(first, first, spoken), row(other, first, spoken)]
-    assert [one["wer"] for one in rows] == [0.0, pytest.approx(1 / 9)]
-    assert rows[1]["difference"] == pytest.approx(1 / 9)
-    assert rows[1]["seconds_outside"] == pytest.approx(3.0)
-    text = markdown({"seconds": {"sample": 70.0}, "tables": {"sample, chunked": rows}})
+    rows = [row(way, first, spoken) for way in (first, first, other)]
+    assert [one["wer"] for one in rows] == [0.0, 0.0, pytest.approx(1 / 9)]
+    assert rows[2]["difference"] == pytest.approx(1 / 9)
+    assert rows[2]["seconds_outside"] == pytest.approx(3.0)
+    text = markdown({"seconds": {"sample": 70.0}, "precision": [], "tables": {"sample, chunked": rows}})
     assert "### The bundled sample (1:10): many chunks at once" in text
+    assert "| one | 0.0% |  |" in text
     assert "| one | 0.0% | same text |" in text
     assert "| one | 11.1% | +11.1 |" in text
+
+
+def test_a_precision_is_compared_with_float32_of_the_same_engine() -> None:
+    """On each set and on both: the peer's int8 with the peer's float32, ours with ours."""
+    spoken = [Spoken(name="talk", lines=LINES, times=((0.0, 3.0), (3.0, 6.0), (6.0, 9.0)), duration=10.0)]
+    texts = {
+        "stenopool, greedy, float32": "one blue bird two red cats four old dogs",
+        "stenopool, int8": "one blue bird two red hats four old dogs",
+        "peer batched": "one bird two red cats four dogs",
+        "peer int8": "one blue bird two red cats four old dogs",
+    }
+    heard = [{**_heard(text), "name": name, "group": "chunked"} for name, text in texts.items()]
+    ours, theirs = precision(heard, {"sample": spoken, "half hour": spoken})
+    assert (ours["name"], ours["dtype"], theirs["name"]) == ("stenopool", "int8", "peer")
+    for figures, expected in ((ours["figures"], 1 / 9), (theirs["figures"], -2 / 9)):
+        assert [figures[name]["difference"] for name in ("sample", "half hour", "both")] == [
+            pytest.approx(expected)
+        ] * 3
 
 
 def test_the_assistant_is_the_model_without_its_other_decoder_layers(tmp_path: Path) -> None:
