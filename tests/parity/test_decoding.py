@@ -96,7 +96,10 @@ def test_every_option_gives_what_openai_whisper_gives(model: tuple[str, Engine])
         one = ours[key]
         assert list(one.tokens) == expected["tokens"], key
         assert one.language == expected["language"], key
-        assert one.avg_logprob == pytest.approx(expected["avg_logprob"], abs=1e-4), key
+        # With an empty list, openai/whisper suppresses not even what steers; ours never writes that, and other tokens
+        # have its share of the probability.
+        near = 2e-3 if key[1] == "suppress_nothing" else 1e-4
+        assert one.avg_logprob == pytest.approx(expected["avg_logprob"], abs=near), key
         assert one.no_speech_prob == pytest.approx(expected["no_speech_prob"], rel=1e-2), key
         if not any(end < token < begin for token in one.tokens):  # which random weights choose, and theirs spells out
             assert one.compression_ratio == pytest.approx(expected["compression_ratio"], abs=1e-6), key
