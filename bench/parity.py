@@ -49,7 +49,11 @@ def ask_peers(python: Path, folder: Path, *, whole: bool) -> None:
     """Let them compute into the folder."""
     plan = subprocess.run([sys.executable, REFERENCES / "plan_sample.py"], check=True, capture_output=True)
     command = [str(python), "-u", str(REFERENCES / "peers.py"), str(folder), *(["--whole"] if whole else [])]
-    subprocess.run(command, input=plan.stdout, check=True)
+    done = subprocess.run(command, input=plan.stdout, check=False)
+    if done.returncode:
+        sys.exit(
+            f"the reference implementations broke off (exit status {done.returncode}): what they said last is above"
+        )
 
 
 def show(rows: list[Row]) -> None:

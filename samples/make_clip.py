@@ -1,6 +1,6 @@
 """Makes `models/clip/speech.ogg`: the sample's first minute, small, to try a model on without any other file.
 
-    python samples/make_clip.py
+python samples/make_clip.py
 """
 
 from __future__ import annotations

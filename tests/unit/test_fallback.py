@@ -12,9 +12,7 @@ from models.decoding.fallback import Attempt, Hypothesis, best, chosen
 from models.decoding.requests import Decoding, Stop
 
 LADDER = (0.0, 0.2, 0.4, 0.6)
-RULES = Decoding(
-    temperature=LADDER, compression_ratio_threshold=2.4, log_prob_threshold=-1.0, no_speech_threshold=0.6
-)
+RULES = Decoding(temperature=LADDER, compression_ratio_threshold=2.4, log_prob_threshold=-1.0, no_speech_threshold=0.6)
 
 
 def attempt(at: int, avg_logprob: float, ratio: float = 1.5, silence: float = 0.0, stop: Stop = Stop.END) -> Attempt:
@@ -43,7 +41,7 @@ TABLE: Sequence[tuple[str, Sequence[tuple[float, float, float]], int | None]] = 
     ("repetition is no yardstick for what is unlikely", [(GOOD, 3.0, 0), (POOR, 1.5, 0)], None),
     ("unlikely, then repetition", [(POOR, 1.5, 0), (GOOD, 3.0, 0)], None),
     ("unlikely, repetition, less likely", [(POOR, 1.5, 0), (GOOD, 3.0, 0), (WORSE, 1.5, 0)], 0),
-    ("the ladder's end: the likeliest that does not repeat", [(POOR, 3, 0), (WORSE, 1, 0), (GOOD, 3, 0), (POOR, 1, 0)], 3),
+    ("the end: the likeliest that does not repeat", [(POOR, 3, 0), (WORSE, 1, 0), (GOOD, 3, 0), (POOR, 1, 0)], 3),
     ("the ladder's end: all repeat", [(POOR, 3, 0), (GOOD, 3, 0), (POOR, 3, 0), (WORSE, 3, 0)], 1),
     ("the ladder's end, and good", [(POOR, 3, 0), (POOR, 3, 0), (POOR, 3, 0), (GOOD, 1, 0)], 3),
 )  # fmt: skip

@@ -124,7 +124,7 @@ def test_four_times_thank_you_is_speech() -> None:
 
 @pytest.fixture(scope="module")
 def looping_text(pool_engine: Engine) -> Decoding:
-    """A decoding in which only four words may be written, without times and without an end: pocket must repeat itself."""
+    """A decoding in which only four words may be written, without times and an end: pocket must repeat itself."""
     vocabulary = pool_engine.vocabulary
     words = {token for word in (" the", " budget", " meeting", ".") for token in vocabulary.encode(word)}
     suppressed = tuple(token for token in range(vocabulary.special.timestamp_begin) if token not in words)

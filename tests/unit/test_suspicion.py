@@ -1,4 +1,4 @@
-"""How likely it is that a segment was never said: what the signs are worth, and that none of them ever clears another."""
+"""How likely it is that a segment was never said: what the signs are worth, and that none clears another."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def test_it_is_a_probability(segment: Segment, share: float | None) -> None:
     assert 0 <= suspicion(segment, None if share is None else speech(share)) <= 1
 
 
-@given(SEGMENTS, st.sampled_from(["avg_logprob", "compression_ratio", "no_speech_prob", "temperature"]), st.floats(0, 3))
+@given(
+    SEGMENTS, st.sampled_from(["avg_logprob", "compression_ratio", "no_speech_prob", "temperature"]), st.floats(0, 3)
+)
 def test_a_worse_score_is_no_less_suspect(segment: Segment, name: str, more: float) -> None:
     """In each of the scores: what is less likely, more repetitive or more like silence is at least as suspect."""
     worse = getattr(segment, name) + (-more if name == "avg_logprob" else more)

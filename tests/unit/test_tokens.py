@@ -255,9 +255,7 @@ def test_an_english_only_checkpoint(tmp_path: Path) -> None:
 
 def test_a_checkpoints_own_lists_win(tmp_path: Path) -> None:
     """Suppress lists and the first timestamp are the checkpoint's; what steers is suppressed all the same."""
-    special = Vocabulary(
-        variant(tmp_path, suppress_tokens=[7, 1001], begin_suppress_tokens=[5])
-    ).special
+    special = Vocabulary(variant(tmp_path, suppress_tokens=[7, 1001], begin_suppress_tokens=[5])).special
 
     assert special.suppressed == (7, 1001, 1101, 1102, 1103, 1104, 1105)
     assert special.suppressed_at_begin == (5,)
