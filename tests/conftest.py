@@ -36,6 +36,14 @@ def pool_engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
+def busy_engine(pool_engine: Engine) -> Engine:
+    """The same with six slots: room for two chunks of three beams, and two of three samples, at a time."""
+    from models.engine import Engine
+
+    return Engine(pool_engine.checkpoint, dtype="float32", batch_size=6)
+
+
+@pytest.fixture(scope="session")
 def shared_audio() -> Path:
     """A folder of real speech that does not travel with the project."""
     folder = Path(__file__).parents[2] / "shared" / "audio"
