@@ -167,8 +167,8 @@ def test_what_was_said_before_is_in_the_prompt(busy_engine: Engine, told: dict[s
 
 
 def test_a_text_begins_with_its_prefix(busy_engine: Engine, told: dict[str, Told]) -> None:
-    """It is part of the text, from the chunk's beginning, and the text goes on from it: a prefix that the model would have
-    written changes nothing.
+    """It is part of the text, from the chunk's beginning, and the text goes on from it: what the model would have
+    written anyhow changes nothing.
     """
     begin = "<|startoftranscript|><|en|><|transcribe|>"
     assert prompt(busy_engine, ASKS["prefix"]) == f"{begin}<|0.00|> Welcome to the"
