@@ -14,7 +14,7 @@ from stenopool.domain import MULTIPLE, SAMPLE_RATE, DType, Options, Provenance
 from stenopool.errors import UsageError
 from stenopool.options import options_of, resolved
 from stenopool.version import __version__
-from workers.decoding import prefix
+from workers.decoding import hotwords, initial_prompt, prefix
 
 #: Raised whenever the same sound may give another transcript than before (features, decoding, voice activity, plan,
 #: merge): what was made under another one is other work.
@@ -85,7 +85,16 @@ def assign(
         raise UsageError(f"--overlap must be between 0 and {half}; name a smaller one")
     if outside := [token for token in options.suppress_tokens or () if not 0 <= token < checkpoint.dims.n_vocab]:
         raise UsageError(f"token {outside[0]} to suppress is beyond the vocabulary of {checkpoint.dims.n_vocab}")
-    languages = vocabulary.special.languages
+    special = vocabulary.special
+    if needed := [
+        token
+        for token in options.suppress_tokens or ()
+        if token == special.end_of_text or token >= special.timestamp_begin
+    ]:
+        raise UsageError(f"token {needed[0]} cannot be suppressed: texts end with it, or are timed by it")
+    if assistant and (options.beam_size > 1 or 0 not in options.temperature):
+        raise UsageError("assistant needs a beam_size of 1 and a temperature of 0: it drafts greedy text")
+    languages = special.languages
     if options.language != "auto":
         options = replace(options, language=vocabulary.language_code(options.language))
     if options.multilingual and not languages:
@@ -97,6 +106,9 @@ def assign(
     longest = checkpoint.dims.n_text_ctx // 4
     if (n_prefix := len(prefix(options, vocabulary))) > longest:
         raise UsageError(f"a prefix of {n_prefix} tokens is too long; this model takes {longest}")
+    room = checkpoint.dims.n_text_ctx // 2 - 1
+    if (n_before := len(hotwords(options, vocabulary)) + len(initial_prompt(options, vocabulary))) > room:
+        raise UsageError(f"initial_prompt and hotwords have {n_before} tokens; this model takes {room}: shorten them")
     provenance = Provenance(
         model=checkpoint.name,
         model_digest=checkpoint.digest,
