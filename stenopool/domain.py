@@ -198,7 +198,7 @@ class Options:
     without_timestamps: bool = False
     #: Latest first timestamp of a chunk in seconds; None for any.
     max_initial_timestamp: float | None = 1.0
-    #: Ids of tokens that are never sampled; None for the checkpoint's own list.
+    #: Ids of tokens that are never sampled, -1 for the checkpoint's own list; None for that list alone.
     suppress_tokens: tuple[int, ...] | None = None
     #: Whether a text may not begin with a space or its end.
     suppress_blank: bool = True

@@ -63,6 +63,7 @@ def resolved(options: Options) -> Options:
         overlap=overlap,
         condition_on_previous_text=carries,
         prompt_reset_on_temperature=reset if carries else None,
+        suppress_tokens=None if options.suppress_tokens == (-1,) else options.suppress_tokens,
     )
 
 

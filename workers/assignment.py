@@ -83,7 +83,7 @@ def assign(
     if not 0 <= (options.overlap or 0) < options.chunk_length / 2:
         half = f"less than half of the chunk length of {options.chunk_length:g}"
         raise UsageError(f"--overlap must be between 0 and {half}; name a smaller one")
-    if outside := [token for token in options.suppress_tokens or () if not 0 <= token < checkpoint.dims.n_vocab]:
+    if outside := [token for token in options.suppress_tokens or () if not -1 <= token < checkpoint.dims.n_vocab]:
         raise UsageError(f"token {outside[0]} to suppress is beyond the vocabulary of {checkpoint.dims.n_vocab}")
     special = vocabulary.special
     if needed := [

@@ -38,7 +38,7 @@ def decoding_of(options: Options, chunk: Chunk, vocabulary: Vocabulary, language
         prefix_is_text=True,
         timestamps=not options.without_timestamps,
         max_initial_timestamp=options.max_initial_timestamp,
-        suppress_tokens=options.suppress_tokens,
+        suppress_tokens=suppressed(options, vocabulary),
         suppress_blank=options.suppress_blank,
         max_new_tokens=most_tokens(options, chunk),
         loop_guard=options.loop_guard,
@@ -61,6 +61,13 @@ def prefix(options: Options, vocabulary: Vocabulary) -> tuple[int, ...]:
     """What the text begins with, at the chunk's beginning if there are timestamps, as in faster-whisper."""
     text = _spoken(options.prefix, vocabulary)
     return (vocabulary.special.timestamp_begin, *text) if text and not options.without_timestamps else text
+
+
+def suppressed(options: Options, vocabulary: Vocabulary) -> tuple[int, ...] | None:
+    """Ids that are never sampled; -1 stands for the checkpoint's own list, as in openai/whisper."""
+    if options.suppress_tokens is None or -1 not in options.suppress_tokens:
+        return options.suppress_tokens
+    return (*vocabulary.special.suppressed, *(token for token in options.suppress_tokens if token != -1))
 
 
 def _spoken(text: str | None, vocabulary: Vocabulary) -> tuple[int, ...]:

@@ -102,6 +102,35 @@ def prompt(engine: Engine, ask: Ask) -> str:
 # What changes no text
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_neighbours_and_their_order_do_not_matter(
+    busy_engine: Engine, asks: dict[str, Ask], told: dict[str, Told], seed: int
+) -> None:
+    """Greedy, of beams or drawn, with a prompt or tried again: each is what it was beside all the others."""
+    names = Random(seed).sample(sorted(asks), len(asks) // 2)
+
+    again = hear(busy_engine, {name: asks[name] for name in names})
+
+    for name in names:
+        assert again[name].heard == replace(told[name].heard, key=name)
+        assert times(again[name]) == times(told[name])
+
+
+def test_the_number_of_slots_does_not_matter(pool_engine: Engine, asks: dict[str, Ask], told: dict[str, Told]) -> None:
+    """Three or six: the same tokens, of beams and samples as well. Products of another width are rounded in another
+    order, in the seventh digit.
+    """
+    names = ["plain", "beams", "hot", "repetitive", "initial_prompt", "words"]
+
+    again = hear(pool_engine, {name: asks[name] for name in names})
+
+    for name in names:
+        one, other = again[name].heard, told[name].heard
+        assert (one.tokens, one.stop, one.temperature) == (other.tokens, other.stop, other.temperature), name
+        assert one.avg_logprob == pytest.approx(other.avg_logprob, abs=1e-5)
+        assert one.languages == pytest.approx(other.languages, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     "name",
     ["detected", "multilingual", "words", "words and signs", "no guards", "no thresholds"],
