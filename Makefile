@@ -35,7 +35,7 @@ demo: $(VENV)/runtime ## Transcribe the bundled recording with the bundled model
 	@$(BIN)/python samples/demo.py
 
 test: $(VENV)/dev ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(VENV)/dev ## Lint, types, import directions
 	$(BIN)/ruff check .
