@@ -36,7 +36,7 @@ HELP: dict[str, dict[str, str]] = {
         "compression_ratio_threshold": "A text that compresses better is tried again; or none.",
         "log_prob_threshold": "A text less likely per token is tried again; or none.",
         "no_speech_threshold": "A text that is as unlikely is silence, if the model finds this likelier; or none.",
-        "suppress_tokens": "Ids that are never written, separated by commas; -1 for the model's own, - for none.  [default: -1]",
+        "suppress_tokens": "Ids that are never written; -1 for the model's own, - for none.  [default: -1]",
         "suppress_blank": "A text may not begin with a space.",
         "max_new_tokens": "Tokens of a chunk's text.",
     },

@@ -171,12 +171,15 @@ TIMES = st.sampled_from(
 
 def sound(pieces: list[tuple[str, int, int]]) -> np.ndarray:
     """Speech from somewhere in the sample, silence and noise, one after the other: int16 at 16 kHz."""
-    made = {
-        "speech": lambda at, length: sample()[at * RATE : (at + length) * RATE],
-        "silence": lambda _, length: np.zeros(length * RATE, np.int16),
-        "noise": lambda seed, length: sounds.noise(length, seed=seed)[0] // 16,
-    }
-    return np.concatenate([made[kind](at, length) for kind, at, length in pieces])
+    made = []
+    for kind, at, length in pieces:
+        if kind == "speech":
+            made.append(sample()[at * RATE : (at + length) * RATE])
+        elif kind == "noise":
+            made.append(sounds.noise(length, seed=at)[0] // 16)
+        else:
+            made.append(np.zeros(length * RATE, np.int16))
+    return np.concatenate(made)
 
 
 @settings(
