@@ -1,10 +1,13 @@
 """Our engine beside the reference implementations, live, on the same weights and the same sound.
 
-    make parity           # or: python bench/parity.py --peers OTHER/bin/python [--json FILE] [--record]
+    make parity           # or: python bench/parity.py --peers OTHER/bin/python [--keep] [--record]
+    python bench/parity.py --show
 
 transformers, openai-whisper, CTranslate2 and faster-whisper run in an environment of their own, as a process:
 `tests/references/peers.py` writes what they compute into a folder, and every row of `parity_model.py` and
 `parity_decoding.py` compares ours with it. Prints a table; exits with 1 if a row misses its bar.
+
+With `--keep` the rows go to `bench/parity.json`; `--show` prints them as they stand in docs/parity.md.
 
 With `--record` that folder is tests/references itself: what the tests compare with is made anew. Without `--peers`, the
 rows are compared with what is recorded there.
@@ -14,13 +17,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import parity_decoding
 import parity_model
@@ -30,6 +37,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+RESULTS = Path(__file__).with_suffix(".json")
 COMPARISONS = (*parity_model.ROWS, *parity_decoding.ROWS)
 
 
@@ -67,13 +75,29 @@ def show(rows: list[Row]) -> None:
     Console(width=None if sys.stdout.isatty() else 150).print(table)
 
 
+def markdown(kept: dict[str, Any]) -> str:
+    """The table of docs/parity.md."""
+    lines = ["| row | reference | measure | bar | result |", "|---|---|---|--:|--:|"]
+    for row in kept["rows"]:
+        cells = row["name"], row["reference"], row["measure"], row["wanted"], f"{row['value']:.3g}"
+        lines.append(f"| {' | '.join(cells)} |")
+    versions = ", ".join(f"{name} {number}" for name, number in sorted(kept["versions"].items()))
+    measured = f"{kept['date']}, {kept['machine']}: {versions}. Model {kept['model'][:12]}…."
+    n_passed = sum(row["passes"] for row in kept["rows"])
+    return "\n".join([f"{n_passed} of {len(kept['rows'])} rows within their bars, {measured}", "", *lines])
+
+
 def main() -> int:
     """Ask, compare, print; 1 if a row fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, metavar="PYTHON", help="of the environment with the references")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the rows there, too")
+    parser.add_argument("--keep", action="store_true", help="keep the rows in bench/parity.json")
+    parser.add_argument("--show", action="store_true", help="print the rows that were kept, for docs/parity.md")
     parser.add_argument("--record", action="store_true", help="keep what the peers compute as the tests' references")
     arguments = parser.parse_args()
+    if arguments.show:
+        print(markdown(json.loads(RESULTS.read_text(encoding="utf-8"))))
+        return 0
     if arguments.record and not arguments.peers:
         parser.error("--record needs --peers")
     started = time.monotonic()
@@ -89,13 +113,15 @@ def main() -> int:
     peers = sides.decoding["versions"]
     print(f"{len(rows) - len(failed)} of {len(rows)} rows within their bars, {time.monotonic() - started:.0f} s")
     print("peers:", ", ".join(f"{name} {number}" for name, number in peers.items()))
-    if arguments.json:
+    if arguments.keep:
         kept = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
             "versions": {name: version(name) for name in ("stenopool", "jax")} | peers,
             "model": sides.decoding["model"],
             "rows": [asdict(row) | {"wanted": str(row.wanted), "passes": row.passes} for row in rows],
         }
-        arguments.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+        RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if failed else 0
 
 

@@ -42,8 +42,9 @@ from models.features import log_mel
 from models.group import Group, Job, Setup
 from models.mesh import make_mesh, placed_params
 from models.tokens import TIMESTAMP_STEP, Vocabulary
+from models.whisper.attention import suited
 from models.whisper.modules import Whisper
-from models.whisper.quantize import quantize_kernels, quantized
+from models.whisper.quantize import quantize_decoder, quantized
 from models.whisper.weights import load_whisper
 from stenopool.domain import DType
 from stenopool.errors import CheckpointError, DeviceFull, EngineError, UsageError
@@ -106,6 +107,7 @@ class Engine:
         self._groups: dict[tuple[Search, Shape], Group] = {}
         self._n_jobs = 0
         self._logits: Callable[..., Array] | None = None
+        self._ways = suited(jax.default_backend(), activations(self.dtype), self.mesh.size)
         with self._device_failures():
             models = self._load()
             graph, params = nnx.split(models)
@@ -116,7 +118,7 @@ class Engine:
             dims=self.dims,
             draft_dims=assistant.dims if assistant else None,
             special=self.vocabulary.special,
-            dtype=activations(self.dtype),
+            kept=self._ways.kept,
             int8=self.dtype == "int8",
             heads=checkpoint.alignment_heads,
             encoder_batch=_multiple(min(encoder_batch * data, self.n_slots), data),
@@ -138,8 +140,12 @@ class Engine:
         return whisper, draft
 
     def _load_one(self, checkpoint: Checkpoint) -> Whisper:
-        whisper = load_whisper(checkpoint.dims, checkpoint.weights, activations(self.dtype))
-        return quantize_kernels(whisper) if self.dtype == "int8" else whisper
+        int8 = self.dtype == "int8"
+        # What an int8 decoder computes between its products is float32: bfloat16 would cost more than int8 does.
+        decoder = jnp.float32 if int8 else None
+        whisper = load_whisper(checkpoint.dims, checkpoint.weights, activations(self.dtype), decoder=decoder)
+        whisper.attend(self._ways)
+        return quantize_decoder(whisper) if int8 else whisper
 
     def _count_compiling(self, seconds: float) -> None:
         self.compile_seconds += seconds
@@ -443,10 +449,8 @@ def _multiple(number: int, of: int) -> int:
 
 
 def activations(dtype: str) -> jnp.dtype:
-    """What activations and caches are computed in."""
-    if dtype == "int8":
-        return jnp.dtype(resolve_dtype("auto"))
-    return jnp.dtype(dtype)
+    """What the encoder computes in where the dtype of the engine is this."""
+    return jnp.dtype("bfloat16" if dtype == "int8" else dtype)
 
 
 def _same(ours: nnx.Module, theirs: nnx.Module) -> bool:

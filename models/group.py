@@ -69,8 +69,8 @@ class Setup:
     dims: ModelDimensions
     draft_dims: ModelDimensions | None
     special: SpecialTokens
-    #: Of activations and caches.
-    dtype: Any
+    #: Of keys and values.
+    kept: Any
     int8: bool
     #: (layer, head) of the cross-attention that follow the words.
     heads: tuple[tuple[int, int], ...]
@@ -124,7 +124,7 @@ class Group:
                 setup.dims,
                 setup.special,
                 self.shape,
-                dtype=setup.dtype,
+                dtype=setup.kept,
                 int8=setup.int8,
                 draft=setup.draft_dims if self.shape.drafted else None,
             )

@@ -12,7 +12,8 @@ from jax import Array, lax
 
 from models.alignment.dtw import warp
 from models.alignment.median import median_filter
-from models.whisper.modules import Decoder, KeysValues
+from models.whisper.attention import KeysValues
+from models.whisper.modules import Decoder
 
 _MEDIAN_WIDTH = 7  # frames
 

@@ -24,8 +24,9 @@ from models.decoding.loops import LONGEST_PERIOD
 from models.decoding.rules import Limits
 from models.features import log_mel
 from models.tokens import SpecialTokens
+from models.whisper.attention import Kept, KeysValues
 from models.whisper.dims import ModelDimensions
-from models.whisper.modules import Kept, KeysValues, Whisper
+from models.whisper.modules import Whisper
 from models.whisper.quantize import Quantized, quantized
 
 

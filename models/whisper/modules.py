@@ -1,9 +1,4 @@
-"""Whisper's encoder and decoder (Radford et al. 2022, openai/whisper `model.py`) as flax.nnx modules.
-
-Parameters and activations have one dtype, `float32` or `bfloat16`; `models.whisper.quantize` makes the kernels and the
-cross-attention cache int8. Sums inside products, layer norms and softmaxes are float32 always: on a GPU that costs
-nothing, and on a CPU a bfloat16 product with a float32 result is the fast path.
-"""
+"""Whisper's encoder and decoder (Radford et al. 2022, openai/whisper `model.py`) as flax.nnx modules."""
 
 from __future__ import annotations
 
@@ -13,121 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
+from models.whisper.attention import Attend, Attention, Kept, KeysValues, Ways, attend_at_once
 from models.whisper.dims import ModelDimensions
-from models.whisper.quantize import Quantized, quantized
-
-LAYER_NORM_EPS = 1e-5
-_MASKED = -1e30  # finite, so that a row without any key stays a number
-
-#: Keys or values that are kept from step to step, [batch, head, length, head_dim].
-Kept = Array | Quantized
-#: Keys and values of every decoder layer.
-KeysValues = tuple[tuple[Kept, Kept], ...]
-
-
-def _precision(dtype: DTypeLike) -> lax.Precision:
-    # float32 asks for exactness: without this, GPUs multiply float32 as TF32.
-    return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
-
-
-def _product(spec: str, a: Array, b: Array) -> Array:
-    """An einsum with float32 sums; the result is float32."""
-    return jnp.einsum(spec, a, b, precision=_precision(a.dtype), preferred_element_type=jnp.float32)
-
-
-class Linear(nnx.Module):
-    """x @ kernel + bias, float32 inside; kernel [n_in, n_out]."""
-
-    def __init__(self, n_in: int, n_out: int, *, bias: bool = True, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        scale = n_in**-0.5
-        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (n_in, n_out), dtype) * scale)
-        #: float32 [n_out], where the kernel is int8.
-        self.kernel_scale: nnx.Param[Array] | None = nnx.data(None)
-        self.bias = nnx.Param(jnp.zeros((n_out,), dtype)) if bias else None
-
-    def __call__(self, x: Array) -> Array:
-        if self.kernel_scale is None:
-            y = _product("...i,io->...o", x, self.kernel[...])
-        else:
-            rows = quantized(x)  # a scale per token
-            y = jnp.einsum("...i,io->...o", rows.values, self.kernel[...], preferred_element_type=jnp.int32)
-            y = y.astype(jnp.float32) * rows.scale * self.kernel_scale[None, None]
-        if self.bias is not None:
-            y = y + self.bias[None, None].astype(jnp.float32)
-        return y.astype(x.dtype)
-
-
-class LayerNorm(nnx.Module):
-    """Layer norm over the last axis, computed in float32."""
-
-    def __init__(self, n: int, *, dtype: DTypeLike) -> None:
-        self.scale = nnx.Param(jnp.ones((n,), dtype))
-        self.bias = nnx.Param(jnp.zeros((n,), dtype))
-
-    def __call__(self, x: Array) -> Array:
-        x32 = x.astype(jnp.float32)
-        mean = x32.mean(-1, keepdims=True)
-        variance = jnp.square(x32 - mean).mean(-1, keepdims=True)
-        y = (x32 - mean) * lax.rsqrt(variance + LAYER_NORM_EPS)
-        y = y * self.scale[None, None].astype(jnp.float32) + self.bias[None, None].astype(jnp.float32)
-        return y.astype(x.dtype)
-
-
-class FeedForward(nnx.Module):
-    """Two linear layers with the exact (erf) GELU between them."""
-
-    def __init__(self, d: int, hidden: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        self.fc1 = Linear(d, hidden, dtype=dtype, rngs=rngs)
-        self.fc2 = Linear(hidden, d, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Array) -> Array:
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
-
-
-class Attention(nnx.Module):
-    """Multi-head attention whose keys and values can be made once and kept, also as int8.
-
-    Shapes: queries [batch, q, d]; keys and values [batch, head, k, head_dim].
-    """
-
-    def __init__(self, d: int, n_head: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        self.n_head = n_head
-        self.query = Linear(d, d, dtype=dtype, rngs=rngs)
-        self.key = Linear(d, d, bias=False, dtype=dtype, rngs=rngs)
-        self.value = Linear(d, d, dtype=dtype, rngs=rngs)
-        self.out = Linear(d, d, dtype=dtype, rngs=rngs)
-
-    def _heads(self, x: Array) -> Array:
-        batch, length, d = x.shape
-        return x.reshape(batch, length, self.n_head, d // self.n_head).transpose(0, 2, 1, 3)
-
-    def keys_values(self, x: Array) -> tuple[Array, Array]:
-        """Keys and values [batch, head, length, head_dim] of x [batch, length, d]."""
-        return self._heads(self.key(x)), self._heads(self.value(x))
-
-    def scores(self, x: Array, keys: Kept) -> Array:
-        """Scaled similarities of x [batch, q, d] with the keys, float32 [batch, head, q, k]: before the softmax."""
-        queries = self._heads(self.query(x))
-        scale = float(queries.shape[-1] ** -0.5)
-        if isinstance(keys, Quantized):
-            products = _product("bhqd,bhkd->bhqk", queries, keys.values.astype(x.dtype))
-            return products * keys.scale.swapaxes(2, 3) * scale
-        return _product("bhqd,bhkd->bhqk", queries, keys) * scale
-
-    def __call__(self, x: Array, keys: Kept, values: Kept, mask: Array | None = None) -> Array:
-        """Attend from x [batch, q, d]; mask is True where a key may be seen, broadcast to [batch, head, q, k]."""
-        scores = self.scores(x, keys)
-        if mask is not None:
-            scores = jnp.where(mask, scores, _MASKED)
-        weights = jax.nn.softmax(scores, axis=-1)
-        if isinstance(values, Quantized):
-            weights = weights * values.scale.swapaxes(2, 3)
-            values = values.values.astype(x.dtype)
-        mixed = _product("bhqk,bhkd->bqhd", weights.astype(x.dtype), values).astype(x.dtype)
-        return self.out(mixed.reshape(x.shape))
+from models.whisper.layers import FeedForward, LayerNorm, Linear, product
+from models.whisper.quantize import quantized
 
 
 class EncoderLayer(nnx.Module):
@@ -140,9 +27,8 @@ class EncoderLayer(nnx.Module):
         self.feed_forward_norm = LayerNorm(d, dtype=dtype)
         self.feed_forward = FeedForward(d, dims.n_audio_ffn, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Array) -> Array:
-        y = self.attention_norm(x)
-        x = x + self.attention(y, *self.attention.keys_values(y))
+    def __call__(self, x: Array, attend: Attend) -> Array:
+        x = x + self.attention.to_itself(self.attention_norm(x), attend)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -152,6 +38,8 @@ class Encoder(nnx.Module):
     def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         d = dims.d_model
         self.n_mels = dims.n_mels
+        #: How a window attends to itself; no part of what the model is.
+        self.attend: Attend = attend_at_once
         # The two convolutions of width 3 as products over three neighbouring frames.
         self.conv1 = Linear(3 * dims.n_mels, d, dtype=dtype, rngs=rngs)
         self.conv2 = Linear(3 * d, d, dtype=dtype, rngs=rngs)
@@ -170,7 +58,7 @@ class Encoder(nnx.Module):
         yield (x := jax.nn.gelu(self.conv2(_neighbours(x, stride=2)), approximate=False))
         x = x + self.positions[None]
         for layer in self.layers:
-            yield (x := layer(x))
+            yield (x := layer(x, self.attend))
         yield self.norm(x)
 
 
@@ -222,7 +110,7 @@ class Decoder(nnx.Module):
     def logits(self, states: Array) -> Array:
         """States [batch, q, d] to the next token's logits, float32 [batch, q, n_vocab]."""
         if self.embedding_scale is None:
-            return _product("btd,vd->btv", states, self.embedding[...])
+            return product("btd,vd->btv", states, self.embedding[...])
         rows = quantized(states)
         products = jnp.einsum("btd,vd->btv", rows.values, self.embedding[...], preferred_element_type=jnp.int32)
         return products.astype(jnp.float32) * rows.scale * self.embedding_scale[None, None]
@@ -288,8 +176,8 @@ class Decoder(nnx.Module):
             assert isinstance(values, Array)
             y = layer.attention_norm(x)
             key, value = layer.attention.keys_values(y)
-            keys = keys.at[batch, :, places].set(key.swapaxes(1, 2))
-            values = values.at[batch, :, places].set(value.swapaxes(1, 2))
+            keys = keys.at[batch, :, places].set(key.swapaxes(1, 2).astype(keys.dtype))
+            values = values.at[batch, :, places].set(value.swapaxes(1, 2).astype(values.dtype))
             filled.append((keys, values))
             x = x + layer.attention(y, keys, values, mask=mask)
             x = layer.finish(x, kv)
@@ -302,3 +190,9 @@ class Whisper(nnx.Module):
     def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.encoder = Encoder(dims, dtype=dtype, rngs=rngs)
         self.decoder = Decoder(dims, dtype=dtype, rngs=rngs)
+
+    def attend(self, ways: Ways) -> None:
+        """Compute attention in these ways from now on."""
+        self.encoder.attend = ways.attend
+        for layer in self.decoder.layers:
+            layer.cross_attention.read = ways.read

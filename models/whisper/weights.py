@@ -191,13 +191,16 @@ def _transformed(shape: tuple[int, ...], transform: Transform) -> tuple[int, ...
     return transformed
 
 
-def load_whisper(dims: ModelDimensions, files: Sequence[Path], dtype: DTypeLike) -> Whisper:
+def load_whisper(
+    dims: ModelDimensions, files: Sequence[Path], dtype: DTypeLike, *, decoder: DTypeLike | None = None
+) -> Whisper:
     """Build the model and fill every parameter from the files.
 
     Args:
         dims: sizes, from the same checkpoint's config.
         files: one safetensors file, or all shards.
         dtype: what the parameters are kept in.
+        decoder: what those of the decoder are kept in, if in something else.
 
     Raises:
         CheckpointError: a file is damaged.
@@ -213,7 +216,8 @@ def load_whisper(dims: ModelDimensions, files: Sequence[Path], dtype: DTypeLike)
             with safe_open(file, framework="flax") as tensors:
                 for path, (tensor, transform) in sources.items():
                     if tensor.file == file:
-                        value = transform.apply(tensors.get_tensor(tensor.name)).astype(dtype)
+                        kept = decoder if decoder is not None and path.startswith("decoder.") else dtype
+                        value = transform.apply(tensors.get_tensor(tensor.name)).astype(kept)
                         place, variable = unfilled[path]
                         filled.append((place, variable.replace(value)))
         except (SafetensorError, OSError) as error:

@@ -139,7 +139,7 @@ def _decode(case: Case, decoding: Decoding) -> tuple[Hypothesis, float, np.ndarr
         dims=dims,
         draft_dims=None,
         special=special,
-        dtype=jnp.float32,
+        kept=jnp.float32,
         int8=False,
         heads=((0, 0),),
         encoder_batch=1,

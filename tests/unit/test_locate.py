@@ -18,8 +18,9 @@ from flax import nnx
 from models.alignment.locate import locate
 from models.alignment.median import median_filter
 from models.checkpoint import BUNDLED, Checkpoint
+from models.whisper.attention import KeysValues
 from models.whisper.dims import ModelDimensions
-from models.whisper.modules import Decoder, KeysValues
+from models.whisper.modules import Decoder
 from stenopool.errors import CheckpointError
 from tests.warping import cheapest, slid
 

@@ -17,7 +17,7 @@ from models.memory import memory, n_parameters
 from models.tokens import SpecialTokens, Vocabulary
 from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Whisper
-from models.whisper.quantize import quantize_kernels
+from models.whisper.quantize import quantize_decoder
 from stenopool.cli.models import size
 
 
@@ -66,7 +66,9 @@ def n_bytes(tree: Any) -> int:
 def build(dims: ModelDimensions, dtype: str) -> Whisper:
     """The model, as the engine builds it."""
     if dtype == "int8":
-        return quantize_kernels(Whisper(dims, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+        whisper = Whisper(dims, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+        whisper.decoder = Whisper(dims, dtype=jnp.float32, rngs=nnx.Rngs(0)).decoder
+        return quantize_decoder(whisper)
     return Whisper(dims, dtype=dtype, rngs=nnx.Rngs(0))
 
 
