@@ -54,7 +54,8 @@ $(PARITY)/ready: tests/references/requirements.txt | $(BIN)/python
 parity: $(VENV)/dev $(PARITY)/ready ## Compare live with the reference implementations (20 minutes; torch is large)
 	$(BIN)/python bench/parity.py --peers $(PARITY)/bin/python $(PARITY_FLAGS)
 
-bench: $(VENV)/dev ## Measure preparing and hours-long recordings on this machine (15 minutes)
+bench: $(VENV)/dev $(PARITY)/ready ## Measure beside the other engines, preparing, hours-long recordings (50 minutes)
+	$(BIN)/python bench/speed.py --peers $(PARITY)/bin/python
 	$(BIN)/python bench/preparing.py
 	$(BIN)/python bench/long_recording.py
 
@@ -64,6 +65,6 @@ lock: ## Pin all dependencies anew (needs uv)
 	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 --constraint requirements.lock pyproject.toml --group dev -o requirements-dev.lock
 
-clean: ## Remove .venv, caches and the demo's output
-	rm -rf $(VENV) .demo out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+clean: ## Remove both environments, caches and the demo's output
+	rm -rf $(VENV) $(PARITY) .demo out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
