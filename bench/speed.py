@@ -75,7 +75,7 @@ class Process:
             **os.environ,
             "OMP_WAIT_POLICY": "passive",
             "OMP_NUM_THREADS": "2",
-            "PYTHONPATH": str(BENCH.parent),
+            "PYTHONPATH": str(ROOT),
         }
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -165,13 +165,12 @@ def row(engine: Process) -> dict[str, Any]:
 def markdown(results: dict[str, Any]) -> str:
     """The tables."""
     lines = []
-    for name, rows in results["models"].items():
+    for name, model in results.items():
+        rows = model["rows"]
         best = max(one["times_real_time"] for one in rows if one["engine"].startswith("stenopool"))
-        what = (
-            f"random, {N_TOKENS} tokens a window" if name in SHAPES else "the sample, through each package's own face"
-        )
-        lines += [f"### {name} ({what})", "", "| engine | × real time | slowest … fastest | ours is | peak MB |"]
-        lines += ["|---|--:|--:|--:|--:|"]
+        what = f"random, {N_TOKENS} tokens a window" if name in SHAPES else "the sample, through each package's face"
+        lines += [f"### {name} ({what})", "", f"{model['date']}, {model['machine']}, {model['rounds']} rounds.", ""]
+        lines += ["| engine | × real time | slowest … fastest | our best is | peak MB |", "|---|--:|--:|--:|--:|"]
         for one in rows:
             ratio = "" if one["engine"].startswith("stenopool") else f"{best / one['times_real_time']:.2f} ×"
             spread = f"{one['slowest']:.1f} … {one['fastest']:.1f}"
@@ -185,23 +184,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, metavar="PYTHON", help="of the environment that make parity makes")
     parser.add_argument("--rounds", type=int, default=5, help="of which the medians are taken")
-    parser.add_argument("--only", default="pocket,tiny,small", help="which models")
+    parser.add_argument("--only", default="pocket,tiny,small", help="which models; the figures of others stay")
     parser.add_argument("--show", action="store_true", help="print what was measured the last time")
     parser.add_argument("--dry", action="store_true", help="print, and keep nothing")
     arguments = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if arguments.show:
-        print(markdown(json.loads(RESULTS.read_text())))
+        print(markdown(results))
         return
-    results: dict[str, Any] = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "versions": {name: version(name) for name in ("stenopool", "jax")},
-        "rounds": arguments.rounds,
-        "models": {name: measure(name, arguments.peers, arguments.rounds) for name in arguments.only.split(",")},
-    }
-    if not arguments.dry:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    print(markdown(results))
+    for name in arguments.only.split(","):
+        results[name] = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+            "versions": {name: version(name) for name in ("stenopool", "jax")},
+            "rounds": arguments.rounds,
+            "rows": measure(name, arguments.peers, arguments.rounds),
+        }
+        print(markdown({name: results[name]}), flush=True)
+        if not arguments.dry:
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
