@@ -72,7 +72,7 @@ def transformers_chunks(folder: Path, pcm: np.ndarray) -> Callable[[], int]:
 
     model = transformers.WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     extract = transformers.WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
-    model.generation_config.update(
+    model.generation_config = transformers.GenerationConfig(
         is_multilingual=True,
         lang_to_id={"<|en|>": PROMPT[1]},
         task_to_id={"transcribe": PROMPT[2]},
@@ -81,7 +81,7 @@ def transformers_chunks(folder: Path, pcm: np.ndarray) -> Callable[[], int]:
         pad_token_id=END,
         eos_token_id=END,
         suppress_tokens=[END],
-        begin_suppress_tokens=None,
+        max_length=448,
     )
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ def transformers_chunks(folder: Path, pcm: np.ndarray) -> Callable[[], int]:
                 num_beams=1,
                 max_new_tokens=N_TOKENS,
             )
-            count += int((found != END).sum()) - (len(PROMPT) * len(found) if found.shape[1] > N_TOKENS else 0)
+            count += found.numel() - (len(PROMPT) * len(found) if found.shape[1] > N_TOKENS else 0)
         return count
 
     return work
