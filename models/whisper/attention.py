@@ -35,9 +35,7 @@ Read = Callable[[Array, Kept, Kept, Array | None], Array]
 
 def attend_at_once(queries: Array, keys: Array, values: Array) -> Array:
     """All similarities first, then their softmax, then the values."""
-    scores = product("bhqd,bhkd->bhqk", queries, keys) * float(queries.shape[-1] ** -0.5)
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return product("bhqk,bhkd->bqhd", weights, values).astype(values.dtype)
+    return read_at_once(queries, keys, values, None).astype(values.dtype)
 
 
 def attend_by_head(queries: Array, keys: Array, values: Array) -> Array:

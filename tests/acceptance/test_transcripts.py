@@ -5,7 +5,6 @@ The properties are those that openai/whisper's and faster-whisper's own tests of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -236,15 +235,10 @@ def assert_words(segment: Segment, *, asked: bool) -> None:
     assert all(word.probability is not None and 0 <= word.probability <= 1 for word in segment.words)
 
 
-def scored(pool: stenopool.Pool, clip: Path) -> Iterator[Transcript]:
-    """A recording by itself, and beside others."""
-    yield pool.transcribe(clip, word_timestamps=True, **ONCE)
-    yield pool.transcribe_batch([sounds.SAMPLE, clip], word_timestamps=True, **ONCE)[1]
-
-
 def test_a_recording_is_heard_the_same_in_any_company(pool: stenopool.Pool, minute: Path) -> None:
     """To the last bit, words and scores as well: in float32, in the same number of slots."""
-    alone, together = scored(pool, minute)
+    alone = pool.transcribe(minute, word_timestamps=True, **ONCE)
+    _, together = pool.transcribe_batch([sounds.SAMPLE, minute], word_timestamps=True, **ONCE)
 
     assert together.segments == alone.segments
 
