@@ -8,9 +8,11 @@ order of arrival nor on the neighbours in the batch.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -23,6 +25,7 @@ from jax import Array
 from models.checkpoint import Checkpoint
 from models.decoding.fallback import Attempt, Hypothesis, best, chosen
 from models.decoding.loops import without_loop
+from models.decoding.reports import Report, outcome
 from models.decoding.requests import (
     Decoding,
     Heard,
@@ -41,6 +44,8 @@ from models.device import resolve_dtype
 from models.features import log_mel
 from models.group import Group, Job, Setup
 from models.mesh import make_mesh, placed_params
+from models.pace import suited_pace
+from models.sizes import Remembered, Sizes, fitting, free_memory, place_of, smaller, wished
 from models.tokens import TIMESTAMP_STEP, Vocabulary
 from models.whisper.attention import suited
 from models.whisper.modules import Whisper
@@ -49,10 +54,7 @@ from models.whisper.weights import load_whisper
 from stenopool.domain import DType
 from stenopool.errors import CheckpointError, DeviceFull, EngineError, UsageError
 
-#: Chunks per call of the encoder, and decoder slots: what fills the device. A CPU gains nothing from wider products,
-#: but every step of the decoder reads all its weights once, however many slots share it.
-AUTO_BATCH = {"cpu": (1, 8)}
-AUTO_BATCH_ACCELERATOR = (16, 64)
+_log = logging.getLogger(__name__)
 
 #: Room for prompts, in tokens: few sizes, so that few programs are compiled. The first holds what every chunk begins
 #: with, the second a few names, the third the text before.
@@ -68,9 +70,13 @@ class Engine:
     Args:
         checkpoint: which model.
         dtype: of weights and activations; `int8` for the weights' kernels and the cache of the audio.
-        batch_size: decoder slots; None for what suits the device.
+        batch_size: decoder slots, at most; None for what suits model and device.
         assistant: a smaller model that drafts greedy text, for speculative decoding.
         mesh: devices along `data` and along `model`, such as "2x4"; None for one device.
+        remembered: sizes that the device had room for before.
+
+    A device that is full is no end: the slots are halved, and those who submitted are told by `DeviceFull`, which is
+    retryable then.
 
     Raises:
         CheckpointError: a checkpoint is missing, damaged or foreign, or the assistant has another vocabulary.
@@ -86,6 +92,7 @@ class Engine:
         batch_size: int | None = None,
         assistant: Checkpoint | None = None,
         mesh: str | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise UsageError(f"the batch size must be at least 1, got {batch_size!r}")
@@ -94,20 +101,24 @@ class Engine:
         self.dims = checkpoint.dims
         self.vocabulary = Vocabulary(checkpoint)
         self.dtype = resolve_dtype(dtype)
-        encoder_batch, slots = AUTO_BATCH.get(jax.default_backend(), AUTO_BATCH_ACCELERATOR)
         self.mesh = make_mesh(mesh)
-        data = self.mesh.shape["data"]
-        self.n_slots = _multiple(batch_size or slots * data, data)
+        self._remembered = remembered
+        #: Per device along `data`.
+        self._sizes = self._fitting(batch_size)
         #: Seconds spent on compiling (or on reading compiled programs from the cache).
         self.compile_seconds = 0.0
         #: Seconds spent on the device's work, the wait for it included.
         self.model_seconds = 0.0
+        #: Steps of all slots so far, and those of them in which the slot was decoding: their ratio is the occupancy.
+        self.slot_steps = 0
+        self.active_steps = 0
         #: As openai/whisper: half of the context is for the text.
         self._half = self.dims.n_text_ctx // 2
         self._groups: dict[tuple[Search, Shape], Group] = {}
         self._n_jobs = 0
         self._logits: Callable[..., Array] | None = None
         self._ways = suited(jax.default_backend(), activations(self.dtype), self.mesh.size)
+        self._loaded = False
         with self._device_failures():
             models = self._load()
             graph, params = nnx.split(models)
@@ -121,9 +132,45 @@ class Engine:
             kept=self._ways.kept,
             int8=self.dtype == "int8",
             heads=checkpoint.alignment_heads,
-            encoder_batch=_multiple(min(encoder_batch * data, self.n_slots), data),
+            encoder_batch=self._sizes.encoder_batch * self.mesh.shape["data"],
+            pace=suited_pace(jax.default_backend()),
             compiled=self._count_compiling,
         )
+        self._loaded = True
+
+    @property
+    def n_slots(self) -> int:
+        """Chunks that are decoded together."""
+        return self._sizes.slots * int(self.mesh.shape["data"])
+
+    def _fitting(self, batch_size: int | None) -> Sizes:
+        """What suits the model, or was asked for, as far as there is room for it."""
+        backend, data = jax.default_backend(), self.mesh.shape["data"]
+        suits = wished(self.dims, self.dtype, backend)
+        asked = Sizes(suits.encoder_batch, -(-batch_size // data)) if batch_size else suits
+        if self._remembered and (known := self._remembered.get(place_of(self.checkpoint.name, self.dtype))):
+            asked = Sizes(asked.encoder_batch, min(asked.slots, known))
+        models = [self.dims] + ([self.assistant.dims] if self.assistant else [])
+        # What lies along `model` is split over its devices.
+        free = free_memory(list(self.mesh.devices.flat)) * self.mesh.shape["model"]
+        sizes = fitting(models, self.dtype, asked, backend, free)
+        if batch_size and sizes.slots < asked.slots:
+            _log.warning(
+                "%s: there is no room for a batch size of %d in %.1f GB; it is %d",
+                self.checkpoint.name, batch_size, free / 1e9, sizes.slots * data,
+            )  # fmt: skip
+        return Sizes(min(sizes.encoder_batch, sizes.slots), sizes.slots)
+
+    def _shrink(self) -> bool:
+        """Half the slots from now on, which are empty; False where there is nothing to halve."""
+        before, self._sizes = self._sizes, smaller(self._sizes)
+        if self._sizes == before:
+            return False
+        self._groups.clear()
+        self._setup = replace(self._setup, encoder_batch=self._sizes.encoder_batch * self.mesh.shape["data"])
+        if self._remembered:
+            self._remembered.put(place_of(self.checkpoint.name, self.dtype), self._sizes.slots)
+        return True
 
     def _load(self) -> tuple[Whisper, Whisper | None]:
         whisper = self._load_one(self.checkpoint)
@@ -142,10 +189,14 @@ class Engine:
     def _load_one(self, checkpoint: Checkpoint) -> Whisper:
         int8 = self.dtype == "int8"
         # What an int8 decoder computes between its products is float32: bfloat16 would cost more than int8 does.
-        decoder = jnp.float32 if int8 else None
-        whisper = load_whisper(checkpoint.dims, checkpoint.weights, activations(self.dtype), decoder=decoder)
+        decoder = jnp.dtype(jnp.float32) if int8 else activations(self.dtype)
+        whisper = self._read(checkpoint, encoder=activations(self.dtype), decoder=decoder)
         whisper.attend(self._ways)
         return quantize_decoder(whisper) if int8 else whisper
+
+    def _read(self, checkpoint: Checkpoint, *, encoder: jnp.dtype, decoder: jnp.dtype) -> Whisper:
+        """The weights in these dtypes."""
+        return load_whisper(checkpoint.dims, checkpoint.weights, encoder, decoder=decoder)
 
     def _count_compiling(self, seconds: float) -> None:
         self.compile_seconds += seconds
@@ -163,16 +214,34 @@ class Engine:
                 raise
             reason = str(error).partition("\n")[0]
             if "RESOURCE_EXHAUSTED" in reason:
-                name = self.checkpoint.name
-                raise DeviceFull(f"{name}: the device failed ({reason}); use a smaller --batch-size") from error
+                raise self._full(reason) from error
             raise EngineError(f"{self.checkpoint.name}: the device failed ({reason})") from error
         finally:
             self.model_seconds += time.perf_counter() - started - (self.compile_seconds - compiled)
 
+    def _full(self, reason: str) -> DeviceFull:
+        """What to tell those whose chunks were in the slots, which are halved if that can be."""
+        name, before = self.checkpoint.name, self.n_slots
+        if not self._loaded or not self._shrink():
+            cure = "a smaller model, or --dtype int8, or another device"
+            return DeviceFull(f"{name}: the device has no room for it ({reason}); use {cure}")
+        text = f"{name}: the device has no room for {before} slots; going on with {self.n_slots}"
+        _log.warning("%s", text)
+        return DeviceFull(text, retryable=True)
+
     def warm(self, decoding: Decoding | None = None) -> None:
-        """Compile what chunks of this kind need, or read it from the cache; else done when the first one comes."""
-        with self._device_failures():
-            self._group(decoding or Decoding(), 0).warm()
+        """Compile what chunks of this kind need, or read it from the cache; else done when the first one comes.
+
+        Raises:
+            EngineError: the device failed, or has no room for a single slot.
+        """
+        try:
+            with self._device_failures():
+                self._group(decoding or Decoding(), 0).warm()
+        except DeviceFull as full:
+            if not full.retryable:
+                raise
+            self.warm(decoding)  # with half the slots
 
     @property
     def params(self) -> Any:
@@ -223,8 +292,13 @@ class Engine:
             for group in busy:  # all of them, before the first is waited for
                 group.advance()
             for group in busy:
-                if slots := group.finished():
-                    heard += self._harvest(group, slots)
+                if (found := group.finished()) is None:
+                    continue
+                slots, report = found
+                self.slot_steps += group.shape.n_slots * int(report.steps)
+                self.active_steps += int(report.active_steps)
+                if slots:
+                    heard += self._harvest(group, slots, report)
             self._fill()
         self._n_jobs -= len(heard)
         return heard
@@ -325,32 +399,34 @@ class Engine:
 
     # What becomes of a finished slot
 
-    def _harvest(self, group: Group, slots: Sequence[int]) -> list[Heard]:
+    def _harvest(self, group: Group, slots: Sequence[int], report: Report) -> list[Heard]:
         again: list[tuple[int, Job]] = []
         done: list[tuple[int, Job, Attempt]] = []
         heard = []
-        for slot, (texts, no_speech, languages) in group.outcomes(slots).items():
+        special = self.vocabulary.special
+        for slot in slots:
             job = group.jobs[slot]
-            codes = self.vocabulary.special.languages
-            job.languages = job.languages or dict(zip(codes, map(float, languages), strict=True))
+            beams = group.search is Search.BEAM
+            out = outcome(report, slot, beams=beams, end_of_text=special.end_of_text)
+            codes = special.languages
+            job.languages = job.languages or dict(zip(codes, map(float, out.languages), strict=True))
             if job.asking:
                 if job.request.decoding is None:
-                    heard.append(_answer(job, no_speech))
+                    heard.append(_answer(job, out.no_speech))
                     continue
                 job.asking = False
                 allowed = job.decoding.languages or codes
                 job.language = max(allowed, key=job.languages.__getitem__)
                 again.append((slot, job))
                 continue
-            text = best(texts, job.decoding.length_penalty)
+            text = best(out.texts, job.decoding.length_penalty)
             ratio = compression_ratio(self.vocabulary.text((*self._given(job), *text.tokens)).strip())
             if job.decoding.loop_guard:
-                begin = self.vocabulary.special.timestamp_begin
-                kept = without_loop(text.tokens, begin)
+                kept = without_loop(text.tokens, special.timestamp_begin)
                 if len(kept) < len(text.tokens):
                     text = Hypothesis(text.tokens, text.sum_logprob, Stop.LOOP)
             job.attempts.append(
-                Attempt(text=text, temperature=job.temperature, compression_ratio=ratio, no_speech_prob=no_speech)
+                Attempt(text=text, temperature=job.temperature, compression_ratio=ratio, no_speech_prob=out.no_speech)
             )
             answer = chosen(job.attempts, job.decoding)
             if answer is None:

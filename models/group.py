@@ -20,19 +20,18 @@ from jax.sharding import Mesh
 from jax.stages import Compiled
 
 from models.alignment.locate import locate
-from models.decoding.fallback import Attempt, Hypothesis
-from models.decoding.requests import Decoding, Prompt, Request, Stop, latest_start
+from models.decoding.fallback import Attempt
+from models.decoding.reports import Report
+from models.decoding.requests import Decoding, Prompt, Request, latest_start
 from models.decoding.rules import Limits
 from models.decoding.slots import Arrivals, Shape, Slots, empty_slots, fill, refill
 from models.decoding.speculation import advance_drafted
 from models.decoding.steps import Search, advance
 from models.mesh import placed_rows, slot_shardings
+from models.pace import Pace
 from models.tokens import SpecialTokens
 from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Whisper
-
-#: Steps of the decoder per dispatch. More saves round trips to the host; fewer frees a finished slot sooner.
-BLOCK_STEPS = 16
 
 
 @dataclass(slots=True)
@@ -77,6 +76,7 @@ class Setup:
     #: Chunks per call of the encoder, a multiple of the mesh's `data`; so are the slots of a group.
     encoder_batch: int
     mesh: Mesh
+    pace: Pace
     #: Told of seconds spent on compiling.
     compiled: Callable[[float], None]
 
@@ -93,6 +93,11 @@ class Group:
         self.jobs: dict[int, Job] = {}
         #: What waits for a slot.
         self.waiting: deque[Job] = deque()
+        #: Slot -> the block from which on it decodes its job.
+        self._since: dict[int, int] = {}
+        self._blocks = 0
+        #: Of blocks that were dispatched and not looked at yet, with their numbers.
+        self._reports: deque[tuple[int, Report]] = deque()
         self._state: Slots | None = None
         self._shardings: Any = None
         self._programs: dict[str, Compiled] = {}
@@ -107,6 +112,7 @@ class Group:
         """All jobs are gone, and the state with them: it would go on decoding what nobody waits for."""
         self.jobs.clear()
         self.waiting.clear()
+        self._reports.clear()
         self._state = None
 
     def warm(self) -> None:
@@ -141,7 +147,7 @@ class Group:
             arrivals, pcm = self._rows(some)
             program = self._program("fill", self._fill, self.state, arrivals, pcm)
             self._state = program(self._setup.params, self.state, arrivals, pcm)
-            self.jobs.update((slot, job) for slot, job, _ in some)
+            self._occupy(some)
 
     def refill(self, placed: Sequence[tuple[int, Job, Prompt]], source: Group, slots: Sequence[int]) -> None:
         """Begin jobs anew whose audio is in the slots of a group, this or another."""
@@ -156,51 +162,31 @@ class Group:
             name = f"refill from {id(source)}"
             program = self._program(name, self._refill, self.state, arrivals, audio, rows)
             self._state = program(self._setup.params, self.state, arrivals, audio, rows)
-            self.jobs.update((slot, job) for slot, job, _ in some)
+            self._occupy(some)
+
+    def _occupy(self, placed: Sequence[tuple[int, Job, Prompt]]) -> None:
+        for slot, job, _ in placed:
+            self.jobs[slot] = job
+            self._since[slot] = self._blocks
 
     def advance(self) -> None:
         """Decode a block of tokens in every slot; returns before the device is done."""
         program = self._program("advance", self._advance, self.state)
-        self._state = program(self._setup.params, self.state)
+        self._state, report = program(self._setup.params, self.state)
+        for array in jax.tree.leaves(report):
+            array.copy_to_host_async()
+        self._reports.append((self._blocks, report))
+        self._blocks += 1
 
     # What comes out
 
-    def finished(self) -> list[int]:
-        """Slots whose text has ended."""
-        active = np.asarray(self.state.active)
-        return [slot for slot in self.jobs if not active[slot]]
-
-    def outcomes(self, slots: Sequence[int]) -> dict[int, tuple[list[Hypothesis], float, np.ndarray]]:
-        """Of each slot: its hypotheses, the probability of <|nospeech|>, and those of the languages."""
-        state = self.state
-        host = jax.device_get(
-            (state.tokens, state.n_sampled, state.sum_logprob, state.prompt_length, state.position,
-             state.ends, state.no_speech, state.languages)
-        )  # fmt: skip
-        tokens, n_sampled, sums, prompt_length, position, ends, no_speech, languages = host
-        found = {}
-        for slot in slots:
-            begin = int(prompt_length[slot])
-            texts = [
-                Hypothesis(
-                    tuple(ends.tokens[slot, i, begin : ends.n_tokens[slot, i]].tolist()),
-                    float(ends.sum_logprob[slot, i]),
-                    Stop.END,
-                )
-                for i in range(int(ends.count[slot]))
-            ]
-            if len(texts) < self.shape.width:  # beams that never ended, the likeliest first; or there are no beams
-                order = np.argsort(-sums[slot], kind="stable") if self.search is Search.BEAM else range(len(sums[slot]))
-                for row in order:
-                    if len(texts) == self.shape.width:
-                        break
-                    end = begin + int(n_sampled[slot, row])
-                    has_end = end <= position[slot] and tokens[slot, row, end] == self._setup.special.end_of_text
-                    stop = Stop.END if has_end else Stop.LIMIT
-                    text = tuple(tokens[slot, row, begin:end].tolist())
-                    texts.append(Hypothesis(text, float(sums[slot, row]), stop))
-            found[slot] = (texts, float(no_speech[slot]), languages[slot])
-        return found
+    def finished(self) -> tuple[list[int], Report] | None:
+        """Slots whose text has ended by the oldest report, with it; None where the device may go further ahead."""
+        if len(self._reports) <= self._setup.pace.ahead:
+            return None
+        block, report = self._reports.popleft()
+        report = jax.device_get(report)
+        return [slot for slot in self.jobs if self._since[slot] <= block and not report.active[slot]], report
 
     def locate(
         self, texts: Sequence[tuple[int, tuple[int, ...], tuple[int, ...], int]]
@@ -235,7 +221,8 @@ class Group:
         """Compiled for the parameters and these arguments; the first is the state, which a new one replaces."""
         if name not in self._programs:
             started = time.perf_counter()
-            jitted = jax.jit(function, donate_argnums=1, out_shardings=self._shardings)
+            shardings = (self._shardings, None) if name == "advance" else self._shardings  # it reports as well
+            jitted = jax.jit(function, donate_argnums=1, out_shardings=shardings)
             self._programs[name] = jitted.lower(self._setup.params, *arguments).compile()
             self._setup.compiled(time.perf_counter() - started)
         return self._programs[name]
@@ -256,12 +243,14 @@ class Group:
     def _refill(self, params: Any, slots: Slots, arrivals: Arrivals, source: Any, rows: jax.Array) -> Slots:
         return refill(*self._models(params), self._setup.special, slots, arrivals, source, rows)
 
-    def _advance(self, params: Any, slots: Slots) -> Slots:
+    def _advance(self, params: Any, slots: Slots) -> tuple[Slots, Report]:
         whisper, draft = self._models(params)
+        special, pace = self._setup.special, self._setup.pace
         if draft is None:
-            return advance(whisper, self._setup.special, self.search, slots, BLOCK_STEPS)
-        rounds = -(-BLOCK_STEPS // (self.shape.drafted + 1))
-        return advance_drafted(whisper, draft, self._setup.special, self.shape.drafted, slots, rounds)
+            return advance(whisper, special, self.search, slots, pace.block, until_idle=pace.until_idle)
+        drafted = self.shape.drafted
+        rounds = -(-pace.block // (drafted + 1))
+        return advance_drafted(whisper, draft, special, drafted, slots, rounds, until_idle=pace.until_idle)
 
     def _locate(
         self, params: Any, cross: Any, rows: Any, tokens: Any, lengths: Any, frames: Any, *, n_start: int

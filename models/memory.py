@@ -27,6 +27,8 @@ class Memory:
     """Bytes."""
 
     parameters: int
+    #: Those of them that every step of the decoder reads, all but a few.
+    step: int
     #: Of a slot: keys and values of the audio.
     audio: int
     #: Of one of its hypotheses: keys and values of the text.
@@ -60,6 +62,7 @@ def memory(dims: ModelDimensions, dtype: str, *, length: int | None = None) -> M
     in_int8 = numbers.kernels + (numbers.scales + numbers.others) * _BYTES["float32"] + numbers.encoder * width
     return Memory(
         parameters=in_int8 if int8 else n_parameters(dims) * width,
+        step=numbers.kernels * (1 if int8 else width),
         audio=2 * dims.n_text_layer * audio_ctx * position,
         hypothesis=2 * dims.n_text_layer * ((length or dims.n_text_ctx) - 1) * d * width,
         encoder_row=2 * dims.n_audio_head * audio_ctx**2 * 4 + states,

@@ -31,8 +31,13 @@ class Config:
 
     #: The ledger (`ledger.sqlite`) and the object store (`objects/`).
     home: Path
-    #: The compile cache (`xla/`).
+    #: The compile cache (`xla/`), and what was learnt about this machine.
     cache: Path
+
+    @property
+    def sizes(self) -> Path:
+        """How many slots the device had room for, where it was full once."""
+        return self.cache / "sizes.json"
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Config:

@@ -62,9 +62,11 @@ class EngineError(StenopoolError):
 
 
 class DeviceFull(EngineError):  # noqa: N818
-    """The device has no room for what it was asked to hold."""
+    """The device has no room for what it was asked to hold; retryable where it will be asked to hold less."""
 
-    retryable = False
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class LedgerError(StenopoolError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from models.checkpoint import find_checkpoint
 from models.device import use_compile_cache
 from models.engine import Engine
+from models.sizes import Remembered
 from stenopool.config import Config
 from stenopool.domain import DType, Options, Transcript
 from stenopool.errors import UsageError
@@ -56,7 +57,14 @@ def load_model(
     config = Config.from_env()
     use_compile_cache(config.cache / "xla")
     checkpoint, helper = find_checkpoint(name), find_checkpoint(assistant) if assistant else None
-    engine = Engine(checkpoint, dtype=dtype, batch_size=batch_size, assistant=helper, mesh=mesh)
+    engine = Engine(
+        checkpoint,
+        dtype=dtype,
+        batch_size=batch_size,
+        assistant=helper,
+        mesh=mesh,
+        remembered=Remembered(config.sizes),
+    )
     return Pool(config, engine, dtype, mesh)
 
 
@@ -115,7 +123,12 @@ class Pool:
         if batch_size not in (None, self._engine.n_slots):
             old = self._engine
             self._engine = Engine(
-                old.checkpoint, dtype=self._dtype, batch_size=batch_size, assistant=old.assistant, mesh=self._mesh
+                old.checkpoint,
+                dtype=self._dtype,
+                batch_size=batch_size,
+                assistant=old.assistant,
+                mesh=self._mesh,
+                remembered=Remembered(self._config.sizes),
             )
         outcomes = self._run(paths, options_of(options), split=False, vocabulary=vocabulary)
         return [outcome.transcripts[0] for outcome in outcomes]

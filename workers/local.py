@@ -20,6 +20,7 @@ from models.checkpoint import Checkpoint
 from models.device import use_compile_cache
 from models.engine import Engine
 from models.mesh import make_mesh
+from models.sizes import Remembered
 from models.tokens import Vocabulary
 from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, DType, Options, Transcript
@@ -125,7 +126,14 @@ class Driver:
                 self._presence.worker,
                 self._assignment,
                 vocabulary,
-                make_engine=lambda: Engine(checkpoint, dtype=dtype, batch_size=batch_size, assistant=helper, mesh=mesh),
+                make_engine=lambda: Engine(
+                    checkpoint,
+                    dtype=dtype,
+                    batch_size=batch_size,
+                    assistant=helper,
+                    mesh=mesh,
+                    remembered=Remembered(config.sizes),
+                ),
                 engine=engine,
                 observer=observer,
             )

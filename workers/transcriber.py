@@ -20,7 +20,7 @@ from models.decoding.requests import Heard, Request
 from models.engine import Engine
 from models.tokens import Vocabulary
 from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Options, Span
-from stenopool.errors import EngineError, LedgerError
+from stenopool.errors import DeviceFull, EngineError, LedgerError
 from storage.ledger import Claim, Ledger, Work
 from storage.objects import FolderStore
 from storage.records import record_of_result
@@ -325,6 +325,10 @@ class Transcriber:
             if (one := self._open.get(held.claim.transcript)) is not None:
                 held.passage = None  # it is begun again
                 self._show(one, held, 0)
+        if isinstance(error, DeviceFull) and error.retryable:  # no chunk is to blame, and the slots are fewer now
+            self._ledger.release([self._worker])
+            self._elections.begin_anew()
+            return
         if len(lost) == 1 and error.retryable:
             [(chunk, held)] = lost.items()
             self._failed_alone[chunk] += 1

@@ -10,29 +10,33 @@ from __future__ import annotations
 from dataclasses import replace
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
+from models.decoding.reports import Report
 from models.decoding.rules import History, log_probabilities
 from models.decoding.search import likeliest
 from models.decoding.slots import Slots
-from models.decoding.steps import add, history_of
+from models.decoding.steps import add, history_of, repeated
 from models.tokens import SpecialTokens
 from models.whisper.modules import Whisper
 
 
 def advance_drafted(
-    whisper: Whisper, draft: Whisper, special: SpecialTokens, drafted: int, slots: Slots, n_rounds: int
-) -> Slots:
-    """Up to `n_rounds` rounds of `drafted` tokens in every active slot; stops early once none is active."""
+    whisper: Whisper,
+    draft: Whisper,
+    special: SpecialTokens,
+    drafted: int,
+    slots: Slots,
+    n_rounds: int,
+    *,
+    until_idle: bool,
+) -> tuple[Slots, Report]:
+    """Up to `n_rounds` rounds of `drafted` tokens in every active slot; with `until_idle` as `advance`."""
 
-    def going(carry: tuple[Array, Slots]) -> Array:
-        step, state = carry
-        return (step < n_rounds) & state.active.any()
+    def once(slots: Slots) -> Slots:
+        return _round(whisper, draft, special, drafted, slots)
 
-    def step(carry: tuple[Array, Slots]) -> tuple[Array, Slots]:
-        return carry[0] + 1, _round(whisper, draft, special, drafted, carry[1])
-
-    return lax.while_loop(going, step, (jnp.int32(0), slots))[1]
+    return repeated(once, slots, n_rounds, until_idle=until_idle)
 
 
 def _round(whisper: Whisper, draft: Whisper, special: SpecialTokens, drafted: int, slots: Slots) -> Slots:

@@ -6,6 +6,7 @@ Slots that are not active go through the motions and are left as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from models.decoding.loops import count_repeats, looping
+from models.decoding.reports import Report, report_of
 from models.decoding.rules import History, log_probabilities
 from models.decoding.search import Choice, beams, continued, likeliest, sample
 from models.decoding.slots import Slots
@@ -28,17 +30,30 @@ class Search(StrEnum):
     BEAM = "beam"
 
 
-def advance(whisper: Whisper, special: SpecialTokens, search: Search, slots: Slots, n_steps: int) -> Slots:
-    """Decode up to `n_steps` tokens in every active slot; stops early once none is active."""
+def advance(
+    whisper: Whisper, special: SpecialTokens, search: Search, slots: Slots, n_steps: int, *, until_idle: bool
+) -> tuple[Slots, Report]:
+    """Decode up to `n_steps` tokens in every active slot; with `until_idle` it stops once none is active."""
+    return repeated(lambda slots: _step(whisper, special, search, slots), slots, n_steps, until_idle=until_idle)
 
-    def going(carry: tuple[Array, Slots]) -> Array:
-        step, state = carry
-        return (step < n_steps) & state.active.any()
 
-    def step(carry: tuple[Array, Slots]) -> tuple[Array, Slots]:
-        return carry[0] + 1, _step(whisper, special, search, carry[1])
+def repeated(step: Callable[[Slots], Slots], slots: Slots, n_steps: int, *, until_idle: bool) -> tuple[Slots, Report]:
+    """A block of steps, and the report of it."""
 
-    return lax.while_loop(going, step, (jnp.int32(0), slots))[1]
+    def going(carry: tuple[Array, Array, Slots]) -> Array:
+        done, _, state = carry
+        return (done < n_steps) & state.active.any()
+
+    def once(carry: tuple[Array, Array, Slots]) -> tuple[Array, Array, Slots]:
+        done, active, state = carry
+        return done + 1, active + state.active.sum(dtype=jnp.int32), step(state)
+
+    start = (jnp.int32(0), jnp.int32(0), slots)
+    if until_idle:
+        done, active, slots = lax.while_loop(going, once, start)
+    else:
+        done, active, slots = lax.fori_loop(0, n_steps, lambda _, carry: once(carry), start)
+    return slots, report_of(slots, done, active)
 
 
 def _step(whisper: Whisper, special: SpecialTokens, search: Search, slots: Slots) -> Slots:

@@ -32,6 +32,7 @@ class Loading:
         """The model, loaded."""
         from models.checkpoint import find_checkpoint
         from models.engine import Engine
+        from models.sizes import Remembered
 
         return Engine(
             find_checkpoint(self.model),
@@ -39,6 +40,7 @@ class Loading:
             batch_size=self.batch_size,
             assistant=find_checkpoint(self.assistant) if self.assistant else None,
             mesh=self.mesh,
+            remembered=Remembered(Config.from_env().sizes),
         )
 
     def driver(self, options: Options, **others: Any) -> Driver:

@@ -18,12 +18,14 @@ from flax import nnx
 
 from models.checkpoint import Checkpoint
 from models.decoding.fallback import Hypothesis, best
+from models.decoding.reports import outcome
 from models.decoding.requests import Decoding, Prompt, Request
 from models.decoding.slots import Shape
 from models.decoding.steps import Search
 from models.features import log_mel
 from models.group import Group, Job, Setup
 from models.mesh import make_mesh
+from models.pace import suited_pace
 from models.tokens import SpecialTokens
 from models.whisper.modules import Whisper
 from models.whisper.weights import load_whisper
@@ -144,16 +146,21 @@ def _decode(case: Case, decoding: Decoding) -> tuple[Hypothesis, float, np.ndarr
         heads=((0, 0),),
         encoder_batch=1,
         mesh=make_mesh(None),
+        pace=suited_pace("cpu"),
         compiled=lambda _: None,
     )
     group = Group(setup, Search.GREEDY, Shape(n_slots=3, width=1, room=4, length=4 + dims.n_text_ctx // 2))
     prompt = (special.start_of_transcript, special.start_of_transcript + 1, special.tasks["transcribe"])
     job = Job(Request(key=0, pcm=weights.sound(), decoding=decoding), "en")
     group.fill([(1, job, Prompt(prompt, 0))])
-    while not group.finished():
+    finished: list[int] = []
+    while not finished:
         group.advance()
-    texts, no_speech, languages = group.outcomes([1])[1]
-    return best(texts, decoding.length_penalty), no_speech, languages
+        found = group.finished()
+        assert found
+        finished, report = found
+    out = outcome(report, 1, beams=False, end_of_text=special.end_of_text)
+    return best(out.texts, decoding.length_penalty), out.no_speech, out.languages
 
 
 def test_tokens_under_the_rules_are_those_of_openai_whisper(case: Case) -> None:

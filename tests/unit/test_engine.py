@@ -186,12 +186,6 @@ def test_a_batch_size_is_a_positive_number(batch_size: int) -> None:
         Engine(Checkpoint("nowhere", Path("nowhere")), batch_size=batch_size)
 
 
-def test_a_batch_that_no_memory_holds() -> None:
-    """A device without room for the slots says what to do, in one line."""
-    with pytest.raises(EngineError, match=r"^pocket: the device failed \(RESOURCE_EXHAUSTED.*smaller --batch-size$"):
-        Engine(find_checkpoint("pocket"), dtype="float32", batch_size=1_000_000_000).warm()
-
-
 def test_dropped_chunks_leave_no_trace(
     pool_engine: Engine, requests: list[Request], alone: dict[object, Heard]
 ) -> None:

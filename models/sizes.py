@@ -1,0 +1,151 @@
+"""Sizes: how many chunks are encoded together and how many are decoded, from the model and the room on the device.
+
+Whoever asks for more than there is room for gets what fits. Estimates can be wrong and others may use the device, so an
+engine whose device is full goes on with half (`smaller`), and that is remembered for its next start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from models.memory import memory
+from models.whisper.dims import ModelDimensions
+
+#: Share of the free memory that is planned with; the rest is for what a formula does not see, such as the temporary
+#: arrays of a step, and for slots that are decoded in another way.
+SHARE = 0.75
+
+#: A device that was full is tried anew after this: perhaps something else was running on it.
+FORGET_AFTER = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Chunks per call of the encoder, and decoder slots."""
+
+    encoder_batch: int
+    slots: int
+
+
+def wished(dims: ModelDimensions, dtype: str, backend: str) -> Sizes:
+    """What fills a device, if it has the room; per device along the mesh's `data`.
+
+    A CPU gains nothing from wider products in the encoder, and every step of the decoder reads all its weights once,
+    however many slots share it. An accelerator is filled by the products of some 16 windows; its slots are as many as
+    make the weights a sixteenth of what a step reads, from where on more of them save next to nothing.
+    """
+    if backend == "cpu":
+        return Sizes(1, 8)
+    parts = memory(dims, dtype)
+    slots = 1 << (round(16 * parts.step / parts.audio) - 1).bit_length()
+    return Sizes(16, min(max(32, slots), 256))
+
+
+def needed(models: Sequence[ModelDimensions], dtype: str, sizes: Sizes, backend: str) -> int:
+    """Bytes that an engine of these sizes takes, roughly; of its model, and of its assistant if there is one."""
+    total = 0
+    for dims in models:
+        parts = memory(dims, dtype)
+        # A CPU keeps in float32 what is bfloat16 elsewhere.
+        kept = memory(dims, "float32" if backend == "cpu" and dtype == "bfloat16" else dtype)
+        # Keys and values of a batch are there twice, until they are in their slots.
+        rows = sizes.encoder_batch * (parts.encoder_row + kept.audio)
+        total += parts.parameters + rows + sizes.slots * kept.slot()
+    return total
+
+
+def fitting(models: Sequence[ModelDimensions], dtype: str, asked: Sizes, backend: str, free: int) -> Sizes:
+    """The sizes asked for, or as much of them as fits into so many free bytes; at least one of each."""
+    room = round(free * SHARE)
+    while needed(models, dtype, asked, backend) > room and asked != Sizes(1, 1):
+        asked = smaller(asked)
+    return asked
+
+
+def smaller(sizes: Sizes) -> Sizes:
+    """Half of them, the next try where these were too many; the same where there is nothing to halve."""
+    return Sizes(max(1, sizes.encoder_batch // 2), max(1, sizes.slots // 2))
+
+
+def free_memory(devices: list[Any]) -> int:
+    """Bytes free on each of these devices of JAX, which is for a CPU a share of what the machine has left."""
+    free = []
+    for device in devices:
+        stats = _stats(device)
+        if "bytes_limit" in stats:
+            free.append(stats["bytes_limit"] - stats["bytes_in_use"])
+    return min(free) if free else _machine_memory() // len(devices)
+
+
+def _stats(device: Any) -> dict[str, int]:
+    """What an accelerator says of its memory; nothing of a CPU."""
+    return {} if device.platform == "cpu" else device.memory_stats() or {}
+
+
+def _machine_memory() -> int:
+    """Bytes that this process may still take: of the machine, or of its control group (a container's limit)."""
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        available = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux
+        available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        group = Path("/sys/fs/cgroup")
+        try:
+            available = min(available, int((group / limit).read_text()) - int((group / used).read_text()))
+        except (OSError, ValueError):  # no such limit, or "max"
+            continue
+    return max(0, available)
+
+
+class Remembered:
+    """Sizes that a device had room for after it was full, in a file that may be deleted at any time."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def get(self, key: str) -> int | None:
+        """Slots; None if the device was never full, or long ago."""
+        entry = self._read().get(key)
+        try:
+            fresh = datetime.now(UTC) - datetime.fromisoformat(entry["date"]) < FORGET_AFTER
+            return int(entry["slots"]) if fresh else None
+        except (TypeError, KeyError, ValueError):
+            return None
+
+    def put(self, key: str, slots: int) -> None:
+        """Remember it; a folder that cannot be written is no reason to fail."""
+        entries = self._read() | {key: {"slots": slots, "date": datetime.now(UTC).isoformat(timespec="seconds")}}
+        new = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(json.dumps(entries, indent=1) + "\n")
+            new.replace(self._file)
+        except OSError:
+            return
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            entries = json.loads(self._file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return entries if isinstance(entries, dict) else {}
+
+
+def place_of(name: str, dtype: str) -> str:
+    """What is remembered of: a model in a precision on a kind of device with so much memory."""
+    device = jax.devices()[0]
+    stats = _stats(device)
+    limit = f" of {stats['bytes_limit'] >> 30} GiB" if "bytes_limit" in stats else ""
+    return f"{name} in {dtype} on {device.device_kind}{limit}"
