@@ -19,8 +19,8 @@ from jax.experimental.pallas import triton
 from models.whisper.attention import MASKED, Kept, read_at_once
 from models.whisper.quantize import Quantized
 
-#: Positions of a block. Keys and values of one are 16 KB in bfloat16, half of a thread's registers with four warps;
-#: 1,500 positions are 23.4 blocks, so that little of the last one is idle.
+#: Positions of a block. Keys and values of one are 16 KB in bfloat16, 32 registers of a thread with four warps, half of
+#: those it may have where eight programs share a multiprocessor. 1,500 positions are 23.4 blocks: little is idle.
 BLOCK = 64
 #: Programs that fill a GPU: eight for each of an H200's 132 multiprocessors, so that some wait for memory while others
 #: add. 64 slots of 20 heads are enough; of fewer, the positions are shared out to several programs.
@@ -117,7 +117,8 @@ def _walk(
             scales: Any = kept.scale
             return load(kept.values)[0], triton.load(scales.at[of], mask=seen, other=0.0)
 
-        k, k_scale = load(keys)
+        # Both before the first is waited for: where nothing is a dot, Triton does not load ahead of its loop.
+        (k, k_scale), (v, v_scale) = load(keys), load(values)
         scores = _product(q, k.T) * head_dim**-0.5
         if k_scale is not None:
             scores *= k_scale[None]
@@ -125,7 +126,6 @@ def _walk(
         above = jnp.maximum(highest, scores.max(axis=1))
         weights, before = jnp.exp(scores - above[:, None]), jnp.exp(highest - above)
         total = total * before + weights.sum(axis=1)
-        v, v_scale = load(values)
         if v_scale is not None:
             weights *= v_scale[None]
         return mixture * before[:, None] + _product(weights, v), total, above
