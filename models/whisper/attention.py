@@ -20,7 +20,7 @@ from jax.typing import DTypeLike
 from models.whisper.layers import Linear, product
 from models.whisper.quantize import Quantized
 
-_MASKED = -1e30  # finite, so that a row without any key stays a number
+MASKED = -1e30  # finite, so that a row without any key stays a number
 
 #: Keys or values that are kept from step to step, [batch, head, length, head_dim].
 Kept = Array | Quantized
@@ -75,7 +75,7 @@ def read_at_once(queries: Array, keys: Kept, values: Kept, mask: Array | None) -
     """All slots together; what is int8 is made floating point first."""
     scores = similarities(queries, keys)
     if mask is not None:
-        scores = jnp.where(mask, scores, _MASKED)
+        scores = jnp.where(mask, scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1)
     if isinstance(values, Quantized):
         weights = weights * values.scale.swapaxes(2, 3)
