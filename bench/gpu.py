@@ -18,6 +18,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
@@ -37,10 +38,10 @@ from models.decoding.requests import Decoding, Request
 from models.device import use_compile_cache
 from models.engine import Engine
 from models.features import log_mel
-from models.group import BLOCK_STEPS
-from models.whisper.attention import Ways, attend_at_once
+from models.pace import Pace
+from models.sizes import Sizes
+from models.whisper.attention import attend_at_once, suited
 from models.whisper.modules import Whisper
-from models.whisper.quantize import quantize_decoder
 from models.whisper.streamed import read_streamed
 from stenopool.config import Config
 from stenopool.domain import DType
@@ -65,23 +66,29 @@ SIZES = "16x128,32x192,32x256"
 class RandomEngine(Engine):
     """The engine with random weights, made on the device."""
 
-    ways: Ways | None = None
-
-    def _load_one(self, checkpoint: Checkpoint) -> Whisper:
-        dims, int8 = checkpoint.dims, self.dtype == "int8"
-        encoder = jnp.bfloat16 if int8 else jnp.dtype(self.dtype)
-
+    def _read(self, checkpoint: Checkpoint, *, encoder: jnp.dtype, decoder: jnp.dtype) -> Whisper:
         def build() -> Whisper:
-            whisper = Whisper(dims, dtype=encoder, rngs=nnx.Rngs(0))
-            if int8:
-                whisper.decoder = Whisper(dims, dtype=jnp.float32, rngs=nnx.Rngs(0)).decoder
-                quantize_decoder(whisper)
+            whisper = Whisper(checkpoint.dims, dtype=encoder, rngs=nnx.Rngs(0))
+            if decoder != encoder:
+                whisper.decoder = Whisper(checkpoint.dims, dtype=decoder, rngs=nnx.Rngs(0)).decoder
             return whisper
 
         graph = nnx.graphdef(nnx.eval_shape(build))
         whisper: Whisper = nnx.merge(graph, jax.jit(lambda: nnx.state(build()))())
-        whisper.attend(self.ways or self._ways)
         return whisper
+
+
+@contextmanager
+def settled(**choices: Any) -> Iterator[None]:
+    """Engines made meanwhile take these functions for what suits them: `wished`, `suited`, `suited_pace`."""
+    before = {name: getattr(models.engine, name) for name in choices}
+    try:
+        for name, choice in choices.items():
+            setattr(models.engine, name, choice)
+        yield
+    finally:
+        for name, choice in before.items():
+            setattr(models.engine, name, choice)
 
 
 def checkpoint(name: str, folder: Path) -> Checkpoint:
@@ -151,22 +158,17 @@ def speech_lengths(n: int) -> list[int]:
 
 def run(engine: Engine, asked: list[Request], *, static: bool = False) -> dict[str, float]:
     """All requests through the engine: in slots as they fall free, or batch after batch as if there were none."""
-    n_tokens = n_steps = 0
+    engine.slot_steps = engine.active_steps = 0
+    n = engine.n_slots if static else len(asked)
     started = time.perf_counter()
-    batches = [asked[at : at + engine.n_slots] for at in range(0, len(asked), engine.n_slots)] if static else [asked]
-    for batch in batches:
-        source: Iterator[Request] = iter(batch)
-        while True:
-            engine.submit([one for _, one in zip(range(engine.free), source, strict=False)])
-            if not engine.busy:
-                break
-            n_tokens += sum(len(heard.tokens) for heard in engine.step())
-            n_steps += BLOCK_STEPS
+    for at in range(0, len(asked), n):
+        for _ in engine.run(asked[at : at + n]):
+            pass
     took = time.perf_counter() - started
     return {
         "times_real_time": len(asked) * SECONDS / took,
         "ms_per_chunk": 1000 * took / len(asked),
-        "occupancy": n_tokens / (n_steps * engine.n_slots),
+        "occupancy": engine.active_steps / engine.slot_steps,
     }
 
 
@@ -186,7 +188,7 @@ def split(engine: Engine, rows: int) -> dict[str, float]:
         group.advance()
         return group.state.position
 
-    step = seconds(block, 5) / BLOCK_STEPS
+    step = seconds(block, 5) / engine.pace.block
     engine.drop()
     return {
         "mel": 1000 * seconds(lambda: mel(pcm)) / rows,
@@ -229,11 +231,9 @@ def measure(name: str, sizes: list[tuple[int, int]], n: int, peak: dict[str, flo
     with tempfile.TemporaryDirectory() as scratch:
         model = checkpoint(name, Path(scratch))
 
-        def make(rows: int, slots: int, dtype: DType = "bfloat16", ways: Ways | None = None) -> Engine:
-            models.engine.AUTO_BATCH_ACCELERATOR = (rows, slots)
-            models.engine.AUTO_BATCH = {}
-            RandomEngine.ways = ways
-            engine = RandomEngine(model, dtype=dtype, batch_size=slots)
+        def make(rows: int, slots: int, dtype: DType = "bfloat16", **choices: Any) -> Engine:
+            with settled(wished=lambda *_: Sizes(rows, slots), **choices):
+                engine = RandomEngine(model, dtype=dtype)
             list(engine.run(requests(engine, slots, [20] * slots)))  # compiled
             return engine
 
@@ -259,19 +259,23 @@ def measure(name: str, sizes: list[tuple[int, int]], n: int, peak: dict[str, flo
         if stats := jax.devices()[0].memory_stats():
             found["peak_memory_gb"] = stats["peak_bytes_in_use"] / 1e9
         del engine
-        variants: list[tuple[str, DType, Ways | None]] = [("int8", "int8", None)]
+        variants: list[tuple[str, DType, dict[str, Any]]] = [
+            ("int8", "int8", {}),
+            ("the device waits for the host", "bfloat16", {"suited_pace": lambda _: Pace(8, 0, until_idle=False)}),
+            ("blocks of 16 steps", "bfloat16", {"suited_pace": lambda _: Pace(16, 1, until_idle=False)}),
+        ]
         if jax.default_backend() == "gpu":
-            usual = RandomEngine(model, dtype="bfloat16", batch_size=1)._ways
-            streamed = replace(usual, read=read_streamed)
+            usual = suited("gpu", jnp.bfloat16, 1)
+            streamed = {"suited": lambda *_: replace(usual, read=read_streamed)}
             variants += [
-                ("attention at once", "bfloat16", replace(usual, attend=attend_at_once)),
+                ("attention at once", "bfloat16", {"suited": lambda *_: replace(usual, attend=attend_at_once)}),
                 ("streamed", "bfloat16", streamed),
                 ("int8 streamed", "int8", streamed),
             ]
-        for title, dtype, ways in variants:
+        for title, dtype, choices in variants:
             if not late():
                 try:
-                    found[title] = figures(make(rows, slots, dtype, ways), [N_TOKENS] * n)
+                    found[title] = figures(make(rows, slots, dtype, **choices), [N_TOKENS] * n)
                 except EngineError as error:  # a kernel that the device refuses costs only its own figures
                     found[title] = {"failed": str(error)}
         if not late():

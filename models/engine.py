@@ -44,7 +44,7 @@ from models.device import resolve_dtype
 from models.features import log_mel
 from models.group import Group, Job, Setup
 from models.mesh import make_mesh, placed_params
-from models.pace import suited_pace
+from models.pace import Pace, suited_pace
 from models.sizes import Remembered, Sizes, fitting, free_memory, place_of, smaller, wished
 from models.tokens import TIMESTAMP_STEP, Vocabulary
 from models.whisper.attention import suited
@@ -249,6 +249,11 @@ class Engine:
         return self._setup.params
 
     @property
+    def pace(self) -> Pace:
+        """How blocks of steps follow each other."""
+        return self._setup.pace
+
+    @property
     def free(self) -> int:
         """Chunks that may be submitted."""
         return self.n_slots - self._n_jobs
@@ -302,6 +307,11 @@ class Engine:
             self._fill()
         self._n_jobs -= len(heard)
         return heard
+
+    def cancel(self, unwanted: Callable[[Any], bool]) -> None:
+        """Free the slots of chunks that nobody waits for any more: those whose key is `unwanted`."""
+        for group in self._groups.values():
+            self._n_jobs -= group.cancel(unwanted)
 
     def drop(self) -> None:
         """Forget what is in the slots: the chunks were not decoded."""

@@ -108,6 +108,13 @@ class Group:
         """Slots without a job."""
         return [slot for slot in range(self.shape.n_slots) if slot not in self.jobs]
 
+    def cancel(self, unwanted: Callable[[Any], bool]) -> int:
+        """Forget jobs by their requests' keys, and how many; what their slots still decode is not looked at."""
+        n = len(self.jobs) + len(self.waiting)
+        self.jobs = {slot: job for slot, job in self.jobs.items() if not unwanted(job.request.key)}
+        self.waiting = deque(job for job in self.waiting if not unwanted(job.request.key))
+        return n - len(self.jobs) - len(self.waiting)
+
     def forget(self) -> None:
         """All jobs are gone, and the state with them: it would go on decoding what nobody waits for."""
         self.jobs.clear()

@@ -87,7 +87,8 @@ def free_memory(devices: list[Any]) -> int:
 
 def _stats(device: Any) -> dict[str, int]:
     """What an accelerator says of its memory; nothing of a CPU."""
-    return {} if device.platform == "cpu" else device.memory_stats() or {}
+    stats: dict[str, int] | None = None if device.platform == "cpu" else device.memory_stats()
+    return stats or {}
 
 
 def _machine_memory() -> int:
@@ -117,7 +118,7 @@ class Remembered:
 
     def get(self, key: str) -> int | None:
         """Slots; None if the device was never full, or long ago."""
-        entry = self._read().get(key)
+        entry = self._read().get(key, {})
         try:
             fresh = datetime.now(UTC) - datetime.fromisoformat(entry["date"]) < FORGET_AFTER
             return int(entry["slots"]) if fresh else None

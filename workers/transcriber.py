@@ -163,8 +163,11 @@ class Transcriber:
             self._observer.planned(source, total, max(0, total - todo))
 
     def remove(self, transcript: int) -> None:
-        """It is complete. Its chunks that are still in slots, under a lost lease, will be dropped."""
+        """It is complete. Its chunks that are still in slots, under a lost lease, free them."""
         del self._open[transcript]
+        if self._engine is not None:
+            self._engine.cancel(lambda key: isinstance(key, Claim | Question) and key.transcript == transcript)
+        self._held = {chunk: held for chunk, held in self._held.items() if chunk[0] != transcript}
         self._elections.end(transcript)
         self._suspects = {chunk for chunk in self._suspects if chunk[0] != transcript}
 
@@ -258,11 +261,12 @@ class Transcriber:
         requests: list[Request] = []
         while self._waiting and len(requests) < limit:
             held = self._waiting.popleft()
-            claim, passage, one = held.claim, held.passage, self._open.get(held.claim.transcript)
+            claim, passage = held.claim, held.passage
             assert passage is not None
             assert passage.window is not None
-            if one is None or self._held.get((claim.transcript, claim.index)) is not held:  # the lease was lost
+            if self._held.get((claim.transcript, claim.index)) is not held:  # the lease was lost
                 continue
+            one = self._open[claim.transcript]
             pcm = self._pcm(one, passage.window.span)
             if silence(passage.window, pcm, ""):
                 passage.skip()
@@ -282,12 +286,11 @@ class Transcriber:
             self._waiting.append(held)
 
     def _finish(self, claim: Claim, heard: Heard) -> None:
-        one, held = self._open.get(claim.transcript), self._held.get((claim.transcript, claim.index))
+        held = self._held.get((claim.transcript, claim.index))
         if held is None or held.claim != claim:  # the lease was lost, and the chunk claimed anew
             return
-        if one is None:  # the lease was lost, and another process has completed the transcript meanwhile
-            del self._held[claim.transcript, claim.index]
-        elif held.passage is not None:
+        one = self._open[claim.transcript]
+        if held.passage is not None:
             held.passage.hear(heard)
             self._go_on(one, held)
         else:
@@ -322,9 +325,8 @@ class Transcriber:
         lost, self._held = self._held, {}
         self._waiting.clear()
         for held in lost.values():
-            if (one := self._open.get(held.claim.transcript)) is not None:
-                held.passage = None  # it is begun again
-                self._show(one, held, 0)
+            held.passage = None  # it is begun again
+            self._show(self._open[held.claim.transcript], held, 0)
         if isinstance(error, DeviceFull) and error.retryable:  # no chunk is to blame, and the slots are fewer now
             self._ledger.release([self._worker])
             self._elections.begin_anew()
@@ -332,8 +334,8 @@ class Transcriber:
         if len(lost) == 1 and error.retryable:
             [(chunk, held)] = lost.items()
             self._failed_alone[chunk] += 1
-            one = self._open.get(held.claim.transcript)
-            if one is not None and self._failed_alone[chunk] == ATTEMPTS and self._device_works():
+            one = self._open[held.claim.transcript]
+            if self._failed_alone[chunk] == ATTEMPTS and self._device_works():
                 language, span = one.work.language or "", held.claim.span
                 result = ChunkResult(
                     index=held.claim.index, span=span, language=language, segments=(), failed=str(error)
