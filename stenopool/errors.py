@@ -18,7 +18,6 @@ later without anybody changing anything.
 
 from __future__ import annotations
 
-import copyreg
 from typing import Any
 
 
@@ -33,7 +32,11 @@ class StenopoolError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Between processes it keeps its message; a class that is made from something else is not made again.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[StenopoolError], args: tuple[Any, ...]) -> StenopoolError:
+    return kind.__new__(kind, *args)
 
 
 class UsageError(StenopoolError):

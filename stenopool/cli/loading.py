@@ -72,7 +72,7 @@ def taken_loading(arguments: dict[str, Any]) -> Loading:
 def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdigit() or int(value) < 1:
+    if not value.isdecimal() or int(value) < 1:
         raise click.BadParameter(f"{value}; a positive number, or auto")
     return int(value)
 
@@ -80,7 +80,7 @@ def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None
 def _decoders(_: click.Context, __: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdigit() or not 1 <= int(value) <= MOST_DECODERS:
+    if not value.isdecimal() or not 1 <= int(value) <= MOST_DECODERS:
         raise click.BadParameter(f"{value}; a number from 1 to {MOST_DECODERS}, or auto")
     return int(value)
 

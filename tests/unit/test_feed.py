@@ -48,7 +48,7 @@ def run(
 ) -> dict[str, Outcome]:
     """Drive sources to their end; outcomes by name."""
     config = Config(home=home, cache=Config.from_env().cache)
-    options = Options(language="en", temperature=0)
+    options = Options(language="en", temperature=(0.0,))
     with Driver(
         config, engine.checkpoint, options, dtype="float32", engine=engine, decoders=decoders, observer=observer
     ) as driver:
@@ -105,7 +105,7 @@ def test_a_file_that_kills_its_decoder_ends_nothing_else(
 
     errors = {name: str(outcome.error) for name, outcome in outcomes.items() if outcome.error}
     assert errors["hostile.wav"] == f"{long.path}: the decoder died on it (killed), 2 times"
-    assert errors["text.mp3"].startswith(f"{text}: is not audio or video")
+    assert errors["text.mp3"].startswith(f"{text}: is text, not audio or video")
     assert transcripts(outcomes) == transcripts(run(tmp_path / "alone", pool_engine, clips[:2], 1))
 
 
@@ -115,11 +115,11 @@ def test_leaving_ends_what_is_on_its_way(
     """By an interrupt or because nobody wants the rest: no process, no draft; and the caller's event is its own."""
     config = Config(home=tmp_path, cache=Config.from_env().cache)
     stop = threading.Event()
-    for _ in range(2):
+    for clip in clips[:2]:
         with Driver(
             config, pool_engine.checkpoint, Options(language="en"), engine=pool_engine, decoders=2, stop=stop
         ) as driver:
-            assert next(driver.run([long, clips[0]])).source == clips[0]  # the short one does not wait
+            assert next(driver.run([long, clip])).source == clip  # the short one does not wait
             assert len(psutil.Process().children()) == 2
         assert psutil.Process().children() == []
         assert drafts(tmp_path / "objects") == []
