@@ -17,8 +17,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -40,8 +40,10 @@ TELL_EVERY = 0.1  # seconds between two words about how far a file is, and betwe
 GRACE = 1.0  # seconds that a decoder has to put its drafts away when it is no longer wanted
 
 # The parent's path, so that the same modules are found; -P, so that none is found in the current folder before them.
+# NumPy's algebra, which is not used, would start a thread for every core.
 _COMMAND = """
-import json, sys
+import json, os, sys
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path[:] = json.loads(sys.argv[1])
 from workers.decoders import serve
 serve(int(sys.argv[2]), int(sys.argv[3]))
@@ -90,6 +92,15 @@ class _DiedError(Exception):
     """The decoder has ended though nobody asked it to."""
 
 
+@contextmanager
+def _alive() -> Iterator[None]:
+    """What a pipe says when nobody is at its other end."""
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise _DiedError from error
+
+
 class _Decoder:
     """One process, as the thread sees it that has work for it.
 
@@ -125,16 +136,17 @@ class _Decoder:
             Stopped: `stop` was set; the decoder may still be at work.
             _DiedError: it died meanwhile.
         """
-        try:
+        with _alive():
             self._jobs.send(job)
-            while not stop.is_set():
+        while not stop.is_set():
+            answer: int | list[Ingested] | StenopoolError | None = None
+            with _alive():
                 if self._answers.poll(TELL_EVERY):
-                    answer: int | list[Ingested] | StenopoolError = self._answers.recv()
-                    if not isinstance(answer, int):
-                        return answer
-                    progress(answer)
-        except (EOFError, OSError) as error:
-            raise _DiedError from error
+                    answer = self._answers.recv()
+            if isinstance(answer, int):
+                progress(answer)
+            elif answer is not None:
+                return answer
         raise Stopped
 
     def leave(self) -> None:
@@ -179,7 +191,7 @@ class Decoders:
         """
         died = ""
         for attempt in range(ATTEMPTS):
-            decoder = self._idle.pop() if self._idle and attempt == 0 else _Decoder()
+            decoder = self._rested() if attempt == 0 else _Decoder()
             drafts = store.for_child()
             try:
                 answer = decoder.do(_Job(path, drafts, split, vad), stop, progress)
@@ -196,6 +208,12 @@ class Decoders:
                     raise answer
                 return answer
         raise MediaUnreadable(f"{path}: the decoder died on it ({died}), {ATTEMPTS} times")
+
+    def _rested(self) -> _Decoder:
+        try:  # asked from several threads
+            return self._idle.pop()
+        except IndexError:
+            return _Decoder()
 
     def close(self) -> None:
         """End them. Nobody may be ingesting."""

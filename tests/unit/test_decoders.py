@@ -189,6 +189,17 @@ def test_one_that_is_stopped_leaves_nothing(decoders: Decoders, store: FolderSto
     assert drafts(tmp_path / "objects") == []
 
 
+def test_one_that_does_not_listen_is_killed(store: FolderStore) -> None:
+    """Stopped by a debugger, say: whoever leaves does not wait for it."""
+    decoders = Decoders()
+    run(decoders.ingest, sounds.SAMPLE, store)
+    [child] = psutil.Process().children()
+    child.suspend()
+    decoders.close()
+
+    assert psutil.Process().children() == []
+
+
 #: As a user writes it: without a guard around what the script does.
 SCRIPT = """
 import sys, threading
