@@ -32,6 +32,9 @@ APPENDED = "\"'.。,，!！?？:：”)]}、"
 DType = Literal["auto", "float32", "bfloat16", "int8"]
 DTYPES: tuple[DType, ...] = get_args(DType)
 
+#: Files that may be decoded at once: more than any disk or device keeps up with.
+MOST_DECODERS = 64
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:

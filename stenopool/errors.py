@@ -18,6 +18,8 @@ later without anybody changing anything.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class StenopoolError(Exception):
     """Something went wrong that has a name."""
@@ -27,6 +29,14 @@ class StenopoolError(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").strip())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Between processes it keeps its message; a class that is made from something else is not made again.
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[StenopoolError], args: tuple[Any, ...]) -> StenopoolError:
+    return kind.__new__(kind, *args)
 
 
 class UsageError(StenopoolError):

@@ -106,6 +106,7 @@ class Pool:
         *,
         batch_size: int | None = None,
         vocabulary: Sequence[str | None] | None = None,
+        decoders: int | None = None,
         **options: Any,
     ) -> list[Transcript]:
         """Transcribe several files together: their chunks share the model's batches. As `transcribe` otherwise.
@@ -115,6 +116,7 @@ class Pool:
         Args:
             paths: the files.
             vocabulary: for each file, words to expect in it, besides the `hotwords` of all; None for none.
+            decoders: files decoded at once, each by a process of its own; 1 is a thread, None what suits the machine.
             batch_size: chunks decoded together from now on; None leaves it as it is. Another size is compiled once.
             options: as of `transcribe`.
         """
@@ -130,7 +132,7 @@ class Pool:
                 mesh=self._mesh,
                 remembered=Remembered(self._config.sizes),
             )
-        outcomes = self._run(paths, options_of(options), split=False, vocabulary=vocabulary)
+        outcomes = self._run(paths, options_of(options), split=False, vocabulary=vocabulary, decoders=decoders)
         return [outcome.transcripts[0] for outcome in outcomes]
 
     def _run(
@@ -140,6 +142,7 @@ class Pool:
         *,
         split: bool,
         vocabulary: Sequence[str | None] | None = None,
+        decoders: int | None = None,
     ) -> list[Outcome]:
         if isinstance(vocabulary, str) or (vocabulary is not None and len(vocabulary) != len(paths)):
             raise UsageError(f"vocabulary must be a list of words for each of the {len(paths)} files, or None")
@@ -153,7 +156,13 @@ class Pool:
         with tempfile.TemporaryDirectory(prefix="stenopool-") as home:
             config = replace(self._config, home=Path(home))
             with Driver(
-                config, self._engine.checkpoint, options, dtype=self._dtype, split=split, engine=self._engine
+                config,
+                self._engine.checkpoint,
+                options,
+                dtype=self._dtype,
+                split=split,
+                engine=self._engine,
+                decoders=decoders,
             ) as driver:
                 for outcome in driver.run(sources):
                     outcomes[outcome.source] = outcome

@@ -27,6 +27,7 @@ class FolderStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._unfinished = root / "unfinished"
+        self._writer = uuid.uuid4().hex  # how drafts that were begun here are told from those of others
         with self._writing():
             self._unfinished.mkdir(parents=True, exist_ok=True)
             for draft in self._unfinished.iterdir():
@@ -54,7 +55,7 @@ class FolderStore:
     @contextlib.contextmanager
     def draft(self) -> Iterator[Draft]:
         """A new object whose key is known only once it is written; gone if it is never kept."""
-        path = self._unfinished / uuid.uuid4().hex
+        path = self._unfinished / f"{self._writer}-{uuid.uuid4().hex}"
         with self._writing():
             file = path.open("wb")
         try:
@@ -64,6 +65,15 @@ class FolderStore:
             # What was kept was flushed before; the rest is not wanted, and a full disk refuses it a second time here.
             with contextlib.suppress(OSError):
                 file.close()
+
+    def for_child(self) -> FolderStore:
+        """The same objects for another process; `discard_drafts` of it removes what that one left behind."""
+        return FolderStore(self._root)
+
+    def discard_drafts(self) -> None:
+        """Remove all drafts that were begun here, also in a process that this was sent to. Nobody may write them."""
+        for draft in self._unfinished.glob(f"{self._writer}-*"):
+            draft.unlink(missing_ok=True)
 
     def read(self, key: str, start: int, end: int) -> bytes:
         """Bytes `[start, end)` of an object, fewer where it ends before. Raises KeyError where there is none."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -39,6 +40,22 @@ class Ingested:
     damaged: int
     #: None where voice activity detection was not asked for.
     activity: SpeechActivity | None
+
+
+class Ingest(Protocol):
+    """A way to have a file ingested: `ingest` here, or in another process."""
+
+    def __call__(
+        self,
+        path: Path,
+        store: FolderStore,
+        *,
+        split: bool,
+        vad: bool,
+        stop: threading.Event,
+        progress: Callable[[int], None],
+    ) -> list[Ingested]:
+        """See `ingest`."""
 
 
 def pcm_key(recording: str) -> str:

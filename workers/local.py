@@ -1,8 +1,8 @@
-"""The one-machine driver: the stages of a recording's life, called in order in one process.
+"""The one-machine driver: the stages of a recording's life, called in order.
 
-One thread prepares the next files while the caller's thread transcribes what is planned. All state is in the ledger and
-the object store: whatever kills this process, the next one with the same files and options goes on from there; and
-several processes may share one home.
+The next files are prepared beside (`workers/feed.py`) while the caller's thread transcribes what is planned. All state
+is in the ledger and the object store: whatever kills this process, the next one with the same files and options goes on
+from there; and several processes may share one home.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -30,12 +29,15 @@ from storage.ledger import Ledger
 from storage.objects import FolderStore
 from workers.aggregate import aggregate, transcript_of
 from workers.assignment import assign
+from workers.decoders import decoders_for, usable_cores
+from workers.feed import Feed
 from workers.ingest import pcm_key
-from workers.prepare import Prepared, SourceFile, prepare
+from workers.prepare import Prepared, SourceFile
 from workers.presence import Presence
 from workers.transcriber import Observer, Transcriber
 
-#: Samples planned but not transcribed at which preparing pauses: enough to keep any device busy, bounded on disk.
+#: Samples planned but not transcribed at which no further file is begun: enough to keep any device busy, and bounded on
+#: disk.
 LOOKAHEAD = 2 * 3600 * SAMPLE_RATE
 
 #: Seconds after which samples that no process works on are removed, though a transcript of them was begun: its options
@@ -59,7 +61,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class Timings:
-    """Where the time went, in seconds; preparing runs beside the model."""
+    """Where the time went, in seconds; files are prepared beside the model, several at once: theirs is the sum."""
 
     prepare: float = 0.0
     compile: float = 0.0
@@ -80,6 +82,7 @@ class Driver:
         engine: one of that checkpoint, dtype, batch size, assistant and mesh to use, if it is loaded already.
         assistant: a smaller model that drafts for it.
         mesh: devices, such as "2x4"; None for one.
+        decoders: files decoded at once, each by a process of its own where there are several; None for what suits.
         stop: set it to interrupt: `run` raises KeyboardInterrupt at its next turn.
 
     Raises:
@@ -102,6 +105,7 @@ class Driver:
         engine: Engine | None = None,
         assistant: Checkpoint | None = None,
         mesh: str | None = None,
+        decoders: int | None = None,
         stop: threading.Event | None = None,
     ) -> None:
         vocabulary = engine.vocabulary if engine else Vocabulary(checkpoint)
@@ -112,6 +116,7 @@ class Driver:
         make_mesh(mesh)  # refused before any work is done
         use_compile_cache(config.cache / "xla")
         self._observer = observer
+        self._decoders = decoders
         self._stop = stop or threading.Event()
         self.timings = Timings()
         with ExitStack() as opened:
@@ -138,9 +143,6 @@ class Driver:
                 observer=observer,
             )
             opened.callback(self._transcriber.close)
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="prepare")
-            opened.callback(self._thread.shutdown)
-            opened.callback(self._stop.set)  # the thread gives up between two blocks of samples
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Driver:
@@ -150,31 +152,37 @@ class Driver:
         self._opened.close()
 
     def run(self, sources: Sequence[SourceFile]) -> Iterator[Outcome]:
-        """Transcribe; yields each source's outcome as soon as it is known."""
+        """Transcribe; yields each source's outcome as soon as it is known, in no certain order.
+
+        Raises:
+            UsageError: nobody can have so many decoders.
+            KeyboardInterrupt: `stop` was set.
+        """
+        feed = self._feed(len(sources))
         self._clear_up()
         todo = deque(sources)
-        coming: Future[Prepared | Outcome] | None = None
         unfinished: list[Prepared] = []
         looked = time.monotonic()
-        while todo or coming or unfinished:
+        while todo or feed.busy or unfinished:
             if self._stop.is_set():  # also where the interrupt itself was lost in a library's callback
                 raise KeyboardInterrupt
-            if coming is None and todo and self._transcriber.backlog < LOOKAHEAD:
-                coming = self._thread.submit(self._prepare, todo.popleft())
-            if coming is not None and (coming.done() or not unfinished):
-                result = self._await(coming)
-                coming = None
-                if isinstance(result, Outcome):
-                    yield result
-                    continue
-                self._transcriber.add(result.source, result.works)
-                unfinished.append(result)
+            while todo and feed.takes(self._transcriber.backlog, LOOKAHEAD):
+                feed.add(todo.popleft())
+            if not unfinished:
+                self._await(feed)
+            for source, prepared in feed.ready():
+                self.timings.prepare = feed.seconds
+                if isinstance(prepared, MediaError):
+                    yield Outcome(source, error=prepared)
+                else:
+                    self._transcriber.add(source, prepared.works)
+                    unfinished.append(prepared)
             self._complete()
             for prepared in [one for one in unfinished if self._is_complete(one)]:
                 unfinished.remove(prepared)
                 yield self._outcome(prepared)
             if self._transcriber.open and not self._turn():
-                self._pause(coming)
+                self._pause(feed)
             if time.monotonic() - looked > LOOK_EVERY:
                 self._take_back()
                 looked = time.monotonic()
@@ -194,43 +202,30 @@ class Driver:
     def _remove_samples(self, recording: str) -> None:
         self._ledger.unless_needed(recording, partial(self._store.delete, pcm_key(recording)))
 
-    # Preparing: in its own thread
+    # Preparing: in threads and processes of its own
 
-    def _prepare(self, source: SourceFile) -> Prepared | Outcome:
-        started = time.perf_counter()
-        try:
-            return prepare(
-                source,
-                self._assignment.expecting(source.hotwords),
-                self._ledger,
-                self._store,
-                stop=self._stop,
-                progress=lambda samples: self._observer.decoded(source, samples) if self._observer else None,
-            )
-        except MediaError as error:
-            return Outcome(source, error=error)
-        finally:
-            self.timings.prepare += time.perf_counter() - started
+    def _feed(self, n_sources: int) -> Feed:
+        decoders = decoders_for(self._decoders, sources=n_sources, cores=usable_cores())
+        feed = Feed(self._assignment, self._ledger, self._store, decoders=decoders, observer=self._observer)
+        self._opened.callback(feed.close)
+        return feed
 
-    def _await(self, coming: Future[Prepared | Outcome]) -> Prepared | Outcome:
-        """The next file, once it is prepared; meanwhile, the model that it will need is loaded."""
-        if not self._transcriber.loaded:
-            wait([coming], timeout=DECODING_FOR_SURE)
-            if not coming.done():
-                self._load()
-        while not self._stop.is_set() and not wait([coming], timeout=0.5).done:
+    def _await(self, feed: Feed) -> None:
+        """Until a file is prepared; meanwhile, the model that it will need is loaded."""
+        if not self._transcriber.loaded and not feed.wait(DECODING_FOR_SURE):
+            self._load()
+        while not self._stop.is_set() and not feed.wait(0.5):
             pass
         if self._stop.is_set():
             raise KeyboardInterrupt
-        return coming.result()
 
     @staticmethod
-    def _pause(coming: Future[Prepared | Outcome] | None) -> None:
-        """Nothing to do here: another process has the chunks we wait for, or a file is still being decoded."""
-        if coming is None:
-            time.sleep(0.2)
+    def _pause(feed: Feed) -> None:
+        """Nothing to do here: another process has the chunks we wait for, or files are still being decoded."""
+        if feed.busy:
+            feed.wait(0.2)
         else:
-            wait([coming], timeout=0.2)
+            time.sleep(0.2)
 
     # Transcribing: in the caller's thread
 

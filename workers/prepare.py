@@ -15,7 +15,7 @@ from storage.ledger import Ledger, Source, Work
 from storage.objects import FolderStore
 from storage.records import record_of_provenance
 from workers.assignment import Assignment
-from workers.ingest import Ingested, digest_file, has_pcm, ingest
+from workers.ingest import Ingest, Ingested, digest_file, has_pcm
 from workers.media import probe
 
 
@@ -49,10 +49,18 @@ def prepare(
     ledger: Ledger,
     store: FolderStore,
     *,
+    ingest: Ingest,
+    planning: threading.Lock,
     stop: threading.Event,
     progress: Callable[[int], None],
 ) -> Prepared:
     """Look a file up in the ledger; decode and plan it if need be.
+
+    Args:
+        ingest: how it is decoded.
+        planning: held while the ledger is asked or told.
+        stop: set it to give up.
+        progress: told how many samples were decoded so far.
 
     Raises:
         MediaError: the file is no sound.
@@ -60,7 +68,8 @@ def prepare(
     """
     probe(source.path)  # what is no sound is refused in its own words, before all of it is read
     file_sha256 = digest_file(source.path)
-    known = _known(source, file_sha256, assignment, ledger, store)
+    with planning:
+        known = _known(source, file_sha256, assignment, ledger, store)
     # By force, what is complete is done again; what a killed process began by force is gone on with.
     if known and not (assignment.force and known.known):
         return known
@@ -80,10 +89,11 @@ def prepare(
         )
         for one in heard
     )
-    ledger.add_sources(file_sha256, sources)
     # Two channels with the same samples are one recording, and one piece of work.
     recordings = {one.recording: one for one in heard}
-    works = {recording: _plan(one, assignment, ledger) for recording, one in recordings.items()}
+    with planning:
+        ledger.add_sources(file_sha256, sources)
+        works = {recording: _plan(one, assignment, ledger) for recording, one in recordings.items()}
     # Another process may have finished these samples, and removed them, just before they were planned here.
     if not all(work.complete or has_pcm(store, recording, work.duration) for recording, work in works.items()):
         decode()

@@ -39,7 +39,7 @@ ATTEMPTS = 3
 
 
 class Observer(Protocol):
-    """Told how the work goes, for progress bars. Samples are at 16 kHz; called from two threads."""
+    """Told how the work goes, for progress bars. Samples are at 16 kHz; called from several threads."""
 
     def decoded(self, source: SourceFile, samples: int, /) -> None:
         """So many samples of the source have been decoded so far."""

@@ -1,4 +1,4 @@
-"""The options that say which model transcribes, and on what, for every command that transcribes."""
+"""The options that say which model transcribes, on what, and what feeds it, for every command that transcribes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stenopool.config import Config
-from stenopool.domain import DTYPES, Options
+from stenopool.domain import DTYPES, MOST_DECODERS, Options
 
 if TYPE_CHECKING:
     from models.engine import Engine
@@ -20,13 +20,14 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """Which model, and on what. Nothing of it changes what a transcript is about."""
+    """Which model, on what, and what feeds it. Nothing of it changes what a transcript is about."""
 
     model: str
     dtype: Any
     batch_size: int | None
     assistant: str | None
     mesh: str | None
+    decoders: int | None
 
     def engine(self) -> Engine:
         """The model, loaded."""
@@ -56,6 +57,7 @@ class Loading:
             batch_size=self.batch_size,
             assistant=find_checkpoint(self.assistant) if self.assistant else None,
             mesh=self.mesh,
+            decoders=self.decoders,
             **others,
         )
 
@@ -72,8 +74,16 @@ def taken_loading(arguments: dict[str, Any]) -> Loading:
 def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdigit() or int(value) < 1:
+    if not value.isdecimal() or int(value) < 1:
         raise click.BadParameter(f"{value}; a positive number, or auto")
+    return int(value)
+
+
+def _decoders(_: click.Context, __: click.Parameter, value: str) -> int | None:
+    if value == "auto":
+        return None
+    if not value.isdecimal() or not 1 <= int(value) <= MOST_DECODERS:
+        raise click.BadParameter(f"{value}; a number from 1 to {MOST_DECODERS}, or auto")
     return int(value)
 
 
@@ -101,6 +111,13 @@ def loading_options(command: _Command) -> _Command:
             "--mesh",
             metavar="DATAxMODEL",
             help="Devices, such as 2x4: batches over 2, models over 4.  [default: one]",
+        ),
+        click.option(
+            "--decoders",
+            default="auto",
+            show_default=True,
+            callback=_decoders,
+            help="Files decoded at once, each by a process; 1 is a thread.",
         ),
     )
     for option in reversed(options):

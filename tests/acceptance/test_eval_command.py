@@ -104,6 +104,21 @@ def test_a_recording_is_transcribed_timed_and_compared(run: Run, files: Path) ->
     assert again.stderr == ""
 
 
+def test_a_manifest_may_have_several_languages(run: Run, files: Path) -> None:
+    """Each is transcribed by a driver of its own; that one of them is done stops none of the others."""
+    lines = [{"audio": "clip.wav", "reference": "clip.txt", "language": language} for language in ("en", "de", "fr")]
+    (files / "talks.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    done = run("-r", "talks.jsonl", "--json", "-", "--no-vad", "-q")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [recording["normalizer"] for recording in json.loads(done.stdout)["recordings"]] == [
+        "english",
+        "basic",
+        "basic",
+    ]
+
+
 def test_a_manifest_mixes_transcripts_and_recordings(run: Run, files: Path) -> None:
     """What has a transcript is not transcribed; one file that is no sound fails alone, and is named in the total."""
     lines = [

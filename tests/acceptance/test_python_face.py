@@ -44,9 +44,11 @@ def test_a_transcript_says_everything_about_itself(pool: stenopool.Pool) -> None
 
 
 def test_files_share_batches_and_do_not_mix(pool: stenopool.Pool, clip: Path) -> None:
-    """Two files at once give what each gives alone; the batch size changes nothing but the speed."""
+    """Two files at once give what each gives alone; batch size and decoders change nothing but the speed."""
     alone = pool.transcribe(sounds.SAMPLE, language="en", temperature=0)
-    quiet, together = pool.transcribe_batch([clip, sounds.SAMPLE], language="en", temperature=0, batch_size=5)
+    quiet, together = pool.transcribe_batch(
+        [clip, sounds.SAMPLE], language="en", temperature=0, batch_size=5, decoders=2
+    )
 
     assert [(one.span, one.text) for one in together.segments] == [(one.span, one.text) for one in alone.segments]
     # Products of another width are rounded in another order, in the seventh digit.
@@ -66,6 +68,8 @@ def test_each_file_has_words_of_its_own(pool: stenopool.Pool, tmp_path: Path) ->
     assert plain.text == pool.transcribe(speech, **both).text != named.text
     with pytest.raises(UsageError, match=r"^vocabulary must be a list of words for each of the 2 files, or None$"):
         pool.transcribe_batch([speech, speech], vocabulary=["Grace"])
+    with pytest.raises(UsageError, match=r"^decoders must be a number from 1 to 64, or None; is 0$"):
+        pool.transcribe_batch([speech, speech], decoders=0)
 
 
 def test_channels_are_recordings_of_their_own(pool: stenopool.Pool, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from tests import sounds
@@ -192,6 +193,29 @@ def test_interrupting_leaves_nothing_broken(sound: np.ndarray, tmp_path: Path, r
     assert not rows(home, "select 1 from chunks where state = 'leased'")
     assert not list((home / "objects" / "unfinished").iterdir())
     assert run(clip, "-l", "en", "-f", "txt", "--batch-size", "2").returncode == 0
+
+
+def test_interrupting_ends_all_decoders(sound: np.ndarray, tmp_path: Path) -> None:
+    """Ctrl-C in a terminal, while three files are decoded by processes: none of them stays, and no draft."""
+    clip, long = sounds.write(tmp_path / "clip.wav", sound[: 5 * RATE]), np.zeros(1800 * 8000, np.uint8)
+    files = [clip, *(sounds.write(tmp_path / f"{name}.wav", long, rate=8000) for name in ("a", "b"))]
+    command = [sys.executable, "-m", "stenopool", "transcribe", *map(str, files), "-l", "en", "--decoders", "3"]
+    home = tmp_path / "home"
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=_environment(home), stderr=subprocess.PIPE, process_group=0
+    ) as stopped:
+        unfinished = home / "objects" / "unfinished"
+        _wait_until(lambda: len(list(unfinished.glob("*"))) >= 2 or stopped.poll() is not None)
+        children = psutil.Process(stopped.pid).children(recursive=True)
+        os.killpg(stopped.pid, signal.SIGINT)
+        _, said = stopped.communicate(timeout=60)
+
+    assert stopped.returncode == 130
+    assert said.splitlines()[-1] == b"stenopool: stopped; the same command goes on from here"
+    assert b"Traceback" not in said
+    assert len(children) == 3
+    assert psutil.wait_procs(children, timeout=0)[1] == []
+    assert not list(unfinished.iterdir())
 
 
 def test_a_stop_signal_is_an_interrupt(sound: np.ndarray, tmp_path: Path) -> None:
@@ -375,6 +399,9 @@ WRONG_COMMANDS: Sequence[tuple[list[str], str]] = (
     (["a.mp3", "--format", ","], "nothing; choose from txt, srt, vtt, tsv, json"),
     (["a.mp3", "--batch-size", "0"], "0; a positive number, or auto"),
     (["a.mp3", "--batch-size", "many"], "many; a positive number, or auto"),
+    (["a.mp3", "--batch-size", "²"], "²; a positive number, or auto"),
+    (["a.mp3", "--decoders", "0"], "0; a number from 1 to 64, or auto"),
+    (["a.mp3", "--decoders", "65"], "65; a number from 1 to 64, or auto"),
     (["a.mp3", "--dtype", "int3"], "'int3' is not one of"),
     (["a.mp3", "--beam", "5"], "No such option"),
     (["a.mp3", "a.mp3"], "a.mp3 is named twice"),

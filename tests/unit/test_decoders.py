@@ -1,0 +1,241 @@
+"""Decoders: real processes that ingest, what they tell, and what is left where one of us is killed."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from models.whisper.weights import WeightsMismatch
+from stenopool import errors
+from stenopool.errors import MediaMissing, MediaUnreadable, StenopoolError, UsageError
+from storage.objects import FolderStore
+from tests import sounds
+from workers.decoders import Decoders, decoders_for
+from workers.ingest import Ingested, Stopped, ingest
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    """An object store of its own."""
+    return FolderStore(tmp_path / "objects")
+
+
+@pytest.fixture
+def decoders() -> Iterator[Decoders]:
+    """Decoders, ended when the test is; nothing of them stays."""
+    decoders = Decoders()
+    yield decoders
+    decoders.close()
+    assert psutil.Process().children() == []
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that takes seconds to decode: 20 minutes."""
+    path = tmp_path_factory.mktemp("long") / "long.wav"
+    return sounds.write(path, np.zeros(1200 * 8000, np.uint8), rate=8000)
+
+
+def run(
+    way: Callable[..., list[Ingested]],
+    path: Path,
+    store: FolderStore,
+    progress: Callable[[int], object] = lambda _: None,
+    *,
+    split: bool = False,
+    stop: threading.Event | None = None,
+) -> list[Ingested]:
+    """Ingest a file one way or the other."""
+    return way(path, store, split=split, vad=True, stop=stop or threading.Event(), progress=progress)
+
+
+def kill(path: Path) -> None:
+    """kill -9 of the decoder that has the file open."""
+    for child in psutil.Process().children():
+        if str(path) in [file.path for file in child.open_files()]:
+            child.kill()
+
+
+def drafts(store: Path) -> list[Path]:
+    """What was begun in an object store, and not kept."""
+    return list((store / "unfinished").iterdir())
+
+
+def test_how_many_suit_a_machine() -> None:
+    """Half of the cores, for as many files as there are; a thread where cores are few, or a single file comes."""
+    assert [decoders_for(None, sources=100, cores=cores) for cores in (1, 3, 4, 7, 16, 64)] == [1, 1, 2, 3, 8, 16]
+    assert [decoders_for(None, sources=sources, cores=16) for sources in (0, 1, 2, 5, 8, 9)] == [1, 1, 2, 5, 8, 8]
+    assert [decoders_for(asked, sources=1, cores=2) for asked in (1, 2, 64)] == [1, 2, 64]
+
+
+@pytest.mark.parametrize("asked", [0, -1, 65, 2.0, True, "4"])
+def test_nobody_has_so_many(asked: int) -> None:
+    """One line says what may be asked for."""
+    with pytest.raises(UsageError) as refusal:
+        decoders_for(asked, sources=9, cores=9)
+
+    assert str(refusal.value) == f"decoders must be a number from 1 to 64, or None; is {asked!r}"
+
+
+def test_errors_keep_their_message_between_processes() -> None:
+    """All of the tree, also one that is made from something else than its message."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, StenopoolError)]
+    assert MediaUnreadable in kinds
+    for kind in kinds:
+        error = pickle.loads(pickle.dumps(kind("talk.mp3: is not audio")))
+        assert (type(error), str(error)) == (kind, "talk.mp3: is not audio")
+    mismatch = WeightsMismatch(Path("model"), ["one", "two"])
+    copy = pickle.loads(pickle.dumps(mismatch))
+    assert isinstance(copy, WeightsMismatch)
+    assert (str(copy), copy.problems) == (str(mismatch), ("one", "two"))
+
+
+def test_a_decoder_knows_neither_ledger_nor_model() -> None:
+    """What it imports starts in a moment, and touches no device."""
+    code = "import sys, workers.decoders; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "av" in loaded
+    assert not {"jax", "jaxlib", "flax", "transformers", "sqlalchemy", "huggingface_hub", "click"} & set(loaded)
+
+
+def test_it_ingests_as_we_do(decoders: Decoders, store: FolderStore, tmp_path: Path) -> None:
+    """The same samples under the same names, the same speech; from one process, file after file."""
+    speech = sounds.read(sounds.SAMPLE)[: 20 * 16_000]
+    two = sounds.write(tmp_path / "two.wav", np.stack([speech, np.zeros_like(speech)]))
+    for path, split in [(sounds.SAMPLE, False), (two, True), (two, False)]:
+        theirs, ours = run(decoders.ingest, path, store, split=split), run(ingest, path, store, split=split)
+        for one, other in zip(theirs, ours, strict=True):
+            assert one.activity is not None
+            assert other.activity is not None
+            assert np.array_equal(one.activity.probabilities, other.activity.probabilities)
+            assert (one.channel, one.recording, one.duration) == (other.channel, other.recording, other.duration)
+    assert len(psutil.Process().children()) == 1
+    assert len(store.idle("pcm", -1)) == 4
+
+
+def test_it_tells_how_far_it_is(decoders: Decoders, store: FolderStore, long: Path) -> None:
+    """Often enough for a progress bar, and no oftener."""
+    told: list[int] = []
+    started = time.monotonic()
+    [one] = run(decoders.ingest, long, store, told.append)
+
+    assert told == sorted(set(told))
+    assert 0 < told[0] < told[-1] <= one.duration == 1200 * 16_000
+    assert 2 <= len(told) <= 10 * (time.monotonic() - started) + 1
+
+
+def test_what_is_no_sound_is_refused_in_the_same_words(decoders: Decoders, store: FolderStore, tmp_path: Path) -> None:
+    """And the decoder goes on with the next file."""
+    text = tmp_path / "text.mp3"
+    text.write_bytes(b"this is not sound\n" * 100)
+    for path, kind in ((text, MediaUnreadable), (tmp_path / "gone.wav", MediaMissing)):
+        with pytest.raises(kind) as theirs:
+            run(decoders.ingest, path, store)
+        with pytest.raises(kind) as ours:
+            run(ingest, path, store)
+        assert str(theirs.value) == str(ours.value)
+    [child] = psutil.Process().children()
+    assert run(decoders.ingest, sounds.SAMPLE, store)
+    assert [child] == psutil.Process().children()
+
+
+def test_a_decoder_that_was_killed_is_replaced(decoders: Decoders, store: FolderStore, tmp_path: Path) -> None:
+    """While it had nothing to do: the next file does not suffer."""
+    path = sounds.write(tmp_path / "tone.wav", sounds.tone(2.0, rate=16_000))
+    first = run(decoders.ingest, path, store)
+    [child] = psutil.Process().children()
+    child.kill()
+
+    assert run(decoders.ingest, path, store)[0].recording == first[0].recording
+
+
+def test_a_file_that_kills_its_decoder_is_tried_once_more(
+    decoders: Decoders, store: FolderStore, long: Path, tmp_path: Path
+) -> None:
+    """If the second decoder lives, all is well; else one line names the file. No draft is left."""
+    deaths = [1]
+
+    def once(_: int) -> None:
+        if deaths:
+            deaths.pop()
+            kill(long)
+
+    assert run(decoders.ingest, long, store, once)[0].duration == 1200 * 16_000
+    with pytest.raises(MediaUnreadable) as error:
+        run(decoders.ingest, long, store, lambda _: kill(long))
+
+    assert str(error.value) == f"{long}: the decoder died on it (killed), 2 times"
+    assert drafts(tmp_path / "objects") == []
+
+
+def test_one_that_is_stopped_leaves_nothing(decoders: Decoders, store: FolderStore, long: Path, tmp_path: Path) -> None:
+    """Neither its draft nor itself."""
+    stop = threading.Event()
+    with pytest.raises(Stopped):
+        run(decoders.ingest, long, store, lambda _: stop.set(), stop=stop)
+
+    assert psutil.Process().children() == []
+    assert drafts(tmp_path / "objects") == []
+
+
+def test_one_that_does_not_listen_is_killed(store: FolderStore) -> None:
+    """Stopped by a debugger, say: whoever leaves does not wait for it."""
+    decoders = Decoders()
+    run(decoders.ingest, sounds.SAMPLE, store)
+    [child] = psutil.Process().children()
+    child.suspend()
+    decoders.close()
+
+    assert psutil.Process().children() == []
+
+
+#: As a user writes it: without a guard around what the script does.
+SCRIPT = """
+import sys, threading
+from pathlib import Path
+from storage.objects import FolderStore
+from workers.decoders import Decoders
+
+print("begun", flush=True)
+decoders, store = Decoders(), FolderStore(Path(sys.argv[1]))
+
+def run():
+    decoders.ingest(Path(sys.argv[2]), store, split=False, vad=True, stop=threading.Event(), progress=told)
+
+def told(_):
+    print("decoding", flush=True)
+
+for _ in range(2):
+    threading.Thread(target=run).start()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_decoders_end_with_whoever_started_them(number: signal.Signals, long: Path, tmp_path: Path) -> None:
+    """kill -9 gives a process no time to tell anybody; Ctrl-C in a terminal does not reach them before."""
+    folder = tmp_path / "objects"
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(long)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "begun\n"
+        assert parent.stdout.readline() == "decoding\n"  # and not "begun" once more, from a child
+        children = psutil.Process(parent.pid).children()
+        for child in children:
+            child.send_signal(signal.SIGINT)
+        parent.send_signal(number)
+        parent.wait()
+
+    assert len(children) == 2
+    assert psutil.wait_procs(children, timeout=3)[1] == []
+    assert drafts(folder) == []
