@@ -1,4 +1,4 @@
-"""Slots against static batches on lengths as speech has them: python bench/slots.py [--chunks N] [--rounds R] [--json FILE].
+"""Slots against static batches on lengths as speech has them: python bench/slots.py [--chunks N] [--rounds R].
 
 64 slots, texts of 100 ± 32 tokens and one of a hundred in a loop up to its limit. A static batch runs until its longest
 text ends; a slot takes the next chunk as soon as it is free. How much that saves depends on the share of the decoder in

@@ -129,7 +129,7 @@ class Engine:
             dims=self.dims,
             draft_dims=assistant.dims if assistant else None,
             special=self.vocabulary.special,
-            kept=self._ways.kept,
+            ways=self._ways,
             int8=self.dtype == "int8",
             heads=checkpoint.alignment_heads,
             encoder_batch=self._sizes.encoder_batch * self.mesh.shape["data"],

@@ -29,7 +29,9 @@ from models.decoding.speculation import advance_drafted
 from models.decoding.steps import Search, advance
 from models.mesh import placed_rows, slot_shardings
 from models.pace import Pace
+from models.programs import compiled
 from models.tokens import SpecialTokens
+from models.whisper.attention import Ways
 from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Whisper
 
@@ -68,8 +70,7 @@ class Setup:
     dims: ModelDimensions
     draft_dims: ModelDimensions | None
     special: SpecialTokens
-    #: Of keys and values.
-    kept: Any
+    ways: Ways
     int8: bool
     #: (layer, head) of the cross-attention that follow the words.
     heads: tuple[tuple[int, int], ...]
@@ -137,7 +138,7 @@ class Group:
                 setup.dims,
                 setup.special,
                 self.shape,
-                dtype=setup.kept,
+                dtype=setup.ways.kept,
                 int8=setup.int8,
                 draft=setup.draft_dims if self.shape.drafted else None,
             )
@@ -230,7 +231,9 @@ class Group:
             started = time.perf_counter()
             shardings = (self._shardings, None) if name == "advance" else self._shardings  # it reports as well
             jitted = jax.jit(function, donate_argnums=1, out_shardings=shardings)
-            self._programs[name] = jitted.lower(self._setup.params, *arguments).compile()
+            setup = self._setup
+            baked = (setup.dims, setup.draft_dims, setup.special, setup.ways.names, setup.pace, self.search, self.shape)
+            self._programs[name] = compiled(jitted, (setup.params, *arguments), name.split()[0], of=baked)
             self._setup.compiled(time.perf_counter() - started)
         return self._programs[name]
 

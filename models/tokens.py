@@ -6,16 +6,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
 
 from models.checkpoint import Checkpoint
 from models.symbols import non_speech_tokens
 from models.words import Piece, split_to_words
 from stenopool.domain import Task
 from stenopool.errors import CheckpointError, UsageError
-
-if TYPE_CHECKING:
-    from transformers import WhisperTokenizer
 
 TIMESTAMP_STEP = 320  # samples at 16 kHz from one timestamp token to the next: 20 ms
 _GPT2_END = 50256  # <|endoftext|> in GPT-2's own vocabulary, which only the English-only checkpoints kept
@@ -54,6 +54,20 @@ def quiet_transformers() -> None:
     logging.getLogger("transformers").addFilter(_not_about_pytorch)
 
 
+def _read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a checkpoint; older ones have it in parts, which transformers knows to put together.
+
+    Only then: importing transformers takes longer than all else of reading a small model.
+    """
+    if (folder / "tokenizer.json").is_file():
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    quiet_transformers()
+    from transformers import WhisperTokenizer
+
+    tokenizer: Tokenizer = WhisperTokenizer.from_pretrained(str(folder)).backend_tokenizer
+    return tokenizer
+
+
 class Vocabulary:
     """The tokenizer and the special ids of one checkpoint.
 
@@ -62,11 +76,8 @@ class Vocabulary:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        quiet_transformers()
-        from transformers import WhisperTokenizer
-
         try:
-            self._tokenizer: WhisperTokenizer = WhisperTokenizer.from_pretrained(str(checkpoint.folder))
+            self._tokenizer = _read_tokenizer(checkpoint.folder)
         except Exception as error:  # transformers raises whatever its parsers raise
             reason = " ".join(str(error).split())  # some of its messages are paragraphs
             raise CheckpointError(
@@ -144,9 +155,12 @@ class Vocabulary:
 
     def language_code(self, language: str) -> str:
         """A language's code, given that or its English name ("German", "de"); unknown ones come back as they are."""
+        name = language.strip().lower()
+        if name in self.special.languages:
+            return name
+        quiet_transformers()
         from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
-        name = language.strip().lower()
         return str(TO_LANGUAGE_CODE.get(name, name))
 
     def prompt(self, language: str, task: Task) -> tuple[int, ...]:
@@ -172,9 +186,8 @@ class Vocabulary:
         """The ids of a text as it stands: `<|en|>` in it is those six characters, never the token that steers."""
         # Past the part of the tokenizer that finds added tokens: half of Whisper's (the timestamps) are not marked
         # special there, so asking it not to split special ones is not enough.
-        backend = self._tokenizer.backend_tokenizer
-        pieces = backend.pre_tokenizer.pre_tokenize_str(text)
-        return tuple(token.id for piece, _ in pieces for token in backend.model.tokenize(piece))
+        pieces = self._tokenizer.pre_tokenizer.pre_tokenize_str(text)
+        return tuple(token.id for piece, _ in pieces for token in self._tokenizer.model.tokenize(piece))
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of ordinary tokens; special ids among them are left out."""
@@ -182,7 +195,7 @@ class Vocabulary:
 
     def spell(self, tokens: Sequence[int]) -> str:
         """The text of any tokens, special ones written out: `<|en|>`, `<|1.08|>`."""
-        return str(self._tokenizer.backend_tokenizer.decode(list(tokens), skip_special_tokens=False))
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=False))
 
     def split_to_words(self, tokens: Sequence[int], language: str) -> list[Piece]:
         """The words of a text in that language, each with its tokens; special tokens are words of their own."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,11 @@ def read_pcm(store: FolderStore, recording: str, duration: int, span: Span) -> n
     return np.frombuffer(raw, "<i2")
 
 
+def _listen(detectors: Sequence[SpeechDetector], block: np.ndarray) -> None:
+    for detector, row in zip(detectors, block, strict=False):
+        detector.feed(row)
+
+
 def digest_file(path: Path) -> str:
     """SHA-256 of a file's bytes.
 
@@ -112,11 +118,13 @@ def ingest(
         MediaError: the file is no sound; one line names it and the cause.
         Stopped: `stop` was set.
     """
-    with ExitStack() as drafts, Decoder(path, split=split) as decoder:
+    with ExitStack() as drafts, ThreadPoolExecutor(1, "listen") as listener, Decoder(path, split=split) as decoder:
         channels = range(decoder.channels)
         writers = [drafts.enter_context(store.draft()) for _ in channels]
         hashes = [hashlib.sha256() for _ in channels]
         detectors = [SpeechDetector() for _ in channels] if vad else []
+        # Listening takes longer than decoding, and neither holds the interpreter: they share the time.
+        heard: Future[None] | None = None
         for block in decoder:
             if stop.is_set():
                 raise Stopped
@@ -124,9 +132,12 @@ def ingest(
                 row = np.ascontiguousarray(block[channel], "<i2")
                 writers[channel].write(row.data)
                 hashes[channel].update(row.data)
-            for detector, row in zip(detectors, block, strict=False):
-                detector.feed(row)
+            if heard is not None:  # no more than a block is waited for
+                heard.result()
+            heard = listener.submit(_listen, detectors, block)
             progress(decoder.samples)
+        if heard is not None:
+            heard.result()
         for writer, digest in zip(writers, hashes, strict=True):
             writer.keep(pcm_key(digest.hexdigest()))
         return [

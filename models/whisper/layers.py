@@ -28,12 +28,16 @@ def product(spec: str, a: Array, b: Array) -> Array:
     return jnp.einsum(spec, a, b, precision=_precision(a.dtype), preferred_element_type=jnp.float32)
 
 
+def drawn(rngs: nnx.Rngs | None, shape: tuple[int, ...], dtype: DTypeLike, scale: float) -> Array:
+    """Random numbers of this standard deviation; zeros without `rngs`, where a checkpoint is to take their place."""
+    return jnp.zeros(shape, dtype) if rngs is None else jax.random.normal(rngs.params(), shape, dtype) * scale
+
+
 class Linear(nnx.Module):
     """x @ kernel + bias, float32 inside; kernel [n_in, n_out]."""
 
-    def __init__(self, n_in: int, n_out: int, *, bias: bool = True, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        scale = n_in**-0.5
-        self.kernel = nnx.Param(jax.random.normal(rngs.params(), (n_in, n_out), dtype) * scale)
+    def __init__(self, n_in: int, n_out: int, *, bias: bool = True, dtype: DTypeLike, rngs: nnx.Rngs | None) -> None:
+        self.kernel = nnx.Param(drawn(rngs, (n_in, n_out), dtype, n_in**-0.5))
         #: float32 [n_out], where the kernel is int8.
         self.kernel_scale: nnx.Param[Array] | None = nnx.data(None)
         self.bias = nnx.Param(jnp.zeros((n_out,), dtype)) if bias else None
@@ -69,7 +73,7 @@ class LayerNorm(nnx.Module):
 class FeedForward(nnx.Module):
     """Two linear layers with the exact (erf) GELU between them."""
 
-    def __init__(self, d: int, hidden: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, d: int, hidden: int, *, dtype: DTypeLike, rngs: nnx.Rngs | None) -> None:
         self.fc1 = Linear(d, hidden, dtype=dtype, rngs=rngs)
         self.fc2 = Linear(hidden, d, dtype=dtype, rngs=rngs)
 

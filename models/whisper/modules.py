@@ -13,14 +13,14 @@ from jax.typing import DTypeLike
 
 from models.whisper.attention import Attend, Attention, Kept, KeysValues, Ways, attend_at_once
 from models.whisper.dims import ModelDimensions
-from models.whisper.layers import FeedForward, LayerNorm, Linear, product
+from models.whisper.layers import FeedForward, LayerNorm, Linear, drawn, product
 from models.whisper.quantize import quantized
 
 
 class EncoderLayer(nnx.Module):
     """Self-attention and feed-forward, each behind a layer norm."""
 
-    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs | None) -> None:
         d = dims.d_model
         self.attention_norm = LayerNorm(d, dtype=dtype)
         self.attention = Attention(d, dims.n_audio_head, dtype=dtype, rngs=rngs)
@@ -35,7 +35,7 @@ class EncoderLayer(nnx.Module):
 class Encoder(nnx.Module):
     """Log-mel features [batch, 2 * n_audio_ctx, n_mels] to audio states [batch, n_audio_ctx, d]."""
 
-    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs | None) -> None:
         d = dims.d_model
         self.n_mels = dims.n_mels
         #: How a window attends to itself; no part of what the model is.
@@ -76,7 +76,7 @@ def _neighbours(x: Array, *, stride: int) -> Array:
 class DecoderLayer(nnx.Module):
     """Causal self-attention, cross-attention on the audio, feed-forward; each behind a layer norm."""
 
-    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs | None) -> None:
         d = dims.d_model
         self.attention_norm = LayerNorm(d, dtype=dtype)
         self.attention = Attention(d, dims.n_text_head, dtype=dtype, rngs=rngs)
@@ -94,9 +94,9 @@ class DecoderLayer(nnx.Module):
 class Decoder(nnx.Module):
     """Tokens and audio to the next token's logits."""
 
-    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs | None) -> None:
         d = dims.d_model
-        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (dims.n_vocab, d), dtype) * d**-0.5)
+        self.embedding = nnx.Param(drawn(rngs, (dims.n_vocab, d), dtype, d**-0.5))
         #: float32 [n_vocab], where the embedding is int8.
         self.embedding_scale: nnx.Param[Array] | None = nnx.data(None)
         self.positions = nnx.Param(jnp.zeros((dims.n_text_ctx, d), dtype))
@@ -187,7 +187,7 @@ class Decoder(nnx.Module):
 class Whisper(nnx.Module):
     """Encoder and decoder of one checkpoint."""
 
-    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+    def __init__(self, dims: ModelDimensions, *, dtype: DTypeLike, rngs: nnx.Rngs | None) -> None:
         self.encoder = Encoder(dims, dtype=dtype, rngs=rngs)
         self.decoder = Decoder(dims, dtype=dtype, rngs=rngs)
 

@@ -6,6 +6,7 @@ reported at once, each with both paths and shapes.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from safetensors import SafetensorError, safe_open
 from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Whisper
 from stenopool.errors import CheckpointError
+
+_TOGETHER = 1 << 28  # numbers that are transformed in one program: 1 GB in float32
 
 _SHOWN = 8  # mismatches spelled out in one line; a wrong checkpoint has hundreds
 
@@ -145,7 +148,7 @@ def _damaged(file: Path, error: Exception) -> CheckpointError:
 
 def _unfilled(dims: ModelDimensions, dtype: DTypeLike) -> tuple[Any, dict[str, tuple[Any, Any]]]:
     """The model's graph; and its parameters by our path, each as flax keeps it, with a shape and no values."""
-    model: Whisper = nnx.eval_shape(lambda: Whisper(dims, dtype=dtype, rngs=nnx.Rngs(0)))
+    model: Whisper = nnx.eval_shape(lambda: Whisper(dims, dtype=dtype, rngs=None))
     graph, state = nnx.split(model)
     return graph, {".".join(map(str, path)): (path, variable) for path, variable in nnx.to_flat_state(state)}
 
@@ -214,13 +217,45 @@ def load_whisper(
     for file in files:
         try:
             with safe_open(file, framework="flax") as tensors:
-                for path, (tensor, transform) in sources.items():
-                    if tensor.file == file:
-                        kept = decoder if decoder is not None and path.startswith("decoder.") else dtype
-                        value = transform.apply(tensors.get_tensor(tensor.name)).astype(kept)
+                for batch in _batches(
+                    [(path, source) for path, source in sources.items() if source.tensor.file == file]
+                ):
+                    raw = {path: tensors.get_tensor(source.tensor.name) for path, source in batch}
+                    dtypes = {path: _kept(path, dtype, decoder) for path in raw}
+                    for path, value in _transform(raw, {path: sources[path].transform for path in raw}, dtypes).items():
                         place, variable = unfilled[path]
                         filled.append((place, variable.replace(value)))
         except (SafetensorError, OSError) as error:
             raise _damaged(file, error) from error
     whisper: Whisper = nnx.merge(graph, nnx.from_flat_state(filled))
     return whisper
+
+
+def _kept(path: str, dtype: DTypeLike, decoder: DTypeLike | None) -> DTypeLike:
+    return decoder if decoder is not None and path.startswith("decoder.") else dtype
+
+
+def _batches(sources: Sequence[tuple[str, Source]]) -> Iterator[list[tuple[str, Source]]]:
+    """As many tensors as are transformed in one program; all at once would need the memory twice."""
+    batch: list[tuple[str, Source]] = []
+    size = 0
+    for path, source in sources:
+        batch.append((path, source))
+        size += math.prod(source.tensor.shape)
+        if size >= _TOGETHER:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _transform(
+    raw: dict[str, Array], transforms: dict[str, Transform], dtypes: dict[str, DTypeLike]
+) -> dict[str, Array]:
+    """All in one program: one for each tensor would take longer to dispatch than to run."""
+
+    def run(raw: dict[str, Array]) -> dict[str, Array]:
+        return {path: transforms[path].apply(value).astype(dtypes[path]) for path, value in raw.items()}
+
+    transformed: dict[str, Array] = jax.jit(run)(raw)
+    return transformed

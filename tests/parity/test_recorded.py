@@ -27,6 +27,7 @@ from models.group import Group, Job, Setup
 from models.mesh import make_mesh
 from models.pace import suited_pace
 from models.tokens import SpecialTokens
+from models.whisper.attention import suited
 from models.whisper.modules import Whisper
 from models.whisper.weights import load_whisper
 
@@ -141,7 +142,7 @@ def _decode(case: Case, decoding: Decoding) -> tuple[Hypothesis, float, np.ndarr
         dims=dims,
         draft_dims=None,
         special=special,
-        kept=jnp.float32,
+        ways=suited("cpu", jnp.float32, 1),
         int8=False,
         heads=((0, 0),),
         encoder_batch=1,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from models.whisper.attention import (
+    _narrowed,
     attend_at_once,
     attend_by_head,
     attend_fused,
@@ -86,3 +87,15 @@ def test_which_way_suits_what() -> None:
     assert suited("gpu", jnp.bfloat16, 1).kept == jnp.bfloat16
     assert suited("gpu", jnp.float32, 1).attend is attend_at_once
     assert suited("tpu", jnp.bfloat16, 4).attend is attend_at_once
+
+
+def test_narrowing_is_rounding_to_even() -> None:
+    """Bit for bit what `astype` gives, for all that is finite: random numbers, ties, subnormals, the largest."""
+    bits = np.random.default_rng(0).integers(0, 2**32, 200_000, dtype=np.uint32)
+    ties = (bits & np.uint32(0xFFFF0000)) | np.uint32(0x8000)
+    drawn = np.concatenate([bits, ties, np.arange(0x10000, dtype=np.uint32)]).view(np.float32)
+    numbers = jnp.asarray(drawn[np.isfinite(drawn)])
+
+    narrow, wide = _narrowed(numbers), numbers.astype(jnp.bfloat16)
+
+    assert (narrow.view(jnp.uint16) == wide.view(jnp.uint16)).all()
