@@ -55,7 +55,7 @@ def attend_by_head(queries: Array, keys: Array, values: Array) -> Array:
 
 
 def _narrowed(x: Array) -> Array:
-    """Finite float32 as bfloat16, rounded to even as by `astype`, which takes CPUs four times as long: it minds NaNs."""
+    """Finite float32 as bfloat16, rounded to even as `astype` does, which CPUs take four times as long for."""
     bits = lax.bitcast_convert_type(x, jnp.uint32)
     rounded = bits + jnp.uint32(0x7FFF) + ((bits >> 16) & 1)
     return lax.bitcast_convert_type((rounded >> 16).astype(jnp.uint16), jnp.bfloat16)
