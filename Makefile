@@ -54,8 +54,13 @@ $(PARITY)/ready: tests/references/requirements.txt | $(BIN)/python
 parity: $(VENV)/dev $(PARITY)/ready ## Compare live with the reference implementations (20 minutes; torch is large)
 	$(BIN)/python bench/parity.py --peers $(PARITY)/bin/python $(PARITY_FLAGS)
 
-bench: $(VENV)/dev $(PARITY)/ready ## Measure beside the other engines, preparing, hours-long recordings (50 minutes)
+bench: $(VENV)/dev $(PARITY)/ready ## Measure beside the other engines, and every part alone (90 minutes)
 	$(BIN)/python bench/speed.py --peers $(PARITY)/bin/python
+	$(BIN)/python bench/slots.py
+	$(BIN)/python bench/many_files.py
+	$(BIN)/python bench/starting.py
+	$(BIN)/python bench/feeding.py --json bench/feeding.json
+	$(PARITY)/bin/python bench/plot.py
 	$(BIN)/python bench/preparing.py
 	$(BIN)/python bench/long_recording.py
 

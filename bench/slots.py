@@ -1,9 +1,9 @@
 """Slots against static batches on lengths as speech has them: python bench/slots.py [--chunks N] [--rounds R].
 
 64 slots, texts of 100 ± 32 tokens and one of a hundred in a loop up to its limit. A static batch runs until its longest
-text ends; a slot takes the next chunk as soon as it is free. How much that saves depends on the share of the decoder in
-all the work, so there are two shapes: whisper-tiny, and one as narrow with the decoder's share of large-v3 on a GPU,
-two thirds. The engine and its programs are the same in both ways; only what is submitted when differs.
+text ends; a slot takes the next chunk as soon as it is free. How much that saves depends on the decoder's share of all
+the work, so there are two narrow random models, one with most of its layers in the decoder and one with most of them in
+the encoder. Engine and programs are the same in both ways; only what is submitted when differs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ from models.sizes import Sizes
 from stenopool.config import Config
 
 SLOTS = 64
-gpu.SHAPES["decoder-heavy"] = ("multilingual", 384, 6, 2, 12, 80)
-NAMES = ("tiny", "decoder-heavy")
+#: As `gpu.SHAPES`: tokenizer, width, heads, encoder and decoder layers, mels.
+NARROW = {
+    "most in the decoder": ("multilingual", 128, 2, 2, 4, 80),
+    "most in the encoder": ("multilingual", 128, 2, 8, 2, 80),
+}
+gpu.SHAPES.update(NARROW)
 
 
 def measure(name: str, n: int, rounds: int) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def main() -> None:
         "versions": {one: version(one) for one in ("stenopool", "jax")},
         "slots": SLOTS,
         "chunks": arguments.chunks,
-        "models": {name: measure(name, arguments.chunks, arguments.rounds) for name in NAMES},
+        "models": {name: measure(name, arguments.chunks, arguments.rounds) for name in NARROW},
     }
     for name, found in results["models"].items():
         print(f"{name}: {found['ratio']:.2f} x static, occupancy {found['slots']['occupancy']:.1%}")

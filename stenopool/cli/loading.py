@@ -100,7 +100,11 @@ def loading_options(command: _Command) -> _Command:
         ),
         click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Precision."),
         click.option(
-            "--batch-size", default="auto", show_default=True, callback=_batch_size, help="Chunks decoded together."
+            "--batch-size",
+            default="auto",
+            show_default=True,
+            callback=_batch_size,
+            help="Chunks decoded together, at most; fewer where the device has no room.",
         ),
         click.option(
             "--assistant",

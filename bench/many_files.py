@@ -1,0 +1,120 @@
+"""What is left of the engine's speed where it transcribes files: python bench/many_files.py [--models pocket,tiny].
+
+A dozen recordings as MP3 go through the driver, as `stenopool transcribe` has it: decoding, voice activity detection,
+ledger, engine, merge. Then the same chunks go through the engine alone, which is its own speed. In turn, several times;
+the figure is the ratio. On a CPU both share the cores: what decoding takes, the engine lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from speed import checkpoint
+from speed_work import END, N_TOKENS
+
+from models.checkpoint import Checkpoint
+from models.decoding.requests import Request
+from models.device import use_compile_cache
+from models.engine import Engine
+from stenopool.config import Config
+from stenopool.domain import SAMPLE_RATE, Options
+from tests import sounds
+from workers.local import Driver
+from workers.prepare import SourceFile
+
+FILES, SECONDS = 12, 120
+
+
+class Watched(Engine):
+    """The engine, which remembers what it is asked for."""
+
+    asked: list[Request]
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """As ever."""
+        self.asked += requests
+        super().submit(requests)
+
+
+def recordings(folder: Path) -> list[SourceFile]:
+    """Each begins elsewhere in the sample, so that no two are the same."""
+    sample = sounds.read(sounds.SAMPLE)
+    made = []
+    for at in range(FILES):
+        sound = np.roll(sample, -at * 11 * SAMPLE_RATE)[: SECONDS * SAMPLE_RATE]
+        path = sounds.write(folder / f"{at}.mp3", sound)
+        made.append(SourceFile(path, path.name))
+    return made
+
+
+def measure(name: str, dtype: Any, rounds: int, folder: Path) -> dict[str, Any]:
+    """Both ways in turn."""
+    sources = recordings(folder)
+    # Random models never end a text by themselves, and what they write is not tried again.
+    limits: dict[str, Any] = {} if name == "pocket" else {"max_new_tokens": N_TOKENS, "suppress_tokens": (END,)}
+    options = Options(language="en", temperature=(0.0,), **limits)
+    with checkpoint(name) as weights:
+        engine = Watched(Checkpoint(name, weights), dtype=dtype)
+        files: list[float] = []
+        alone: list[float] = []
+        for at in range(rounds + 1):
+            engine.asked = []
+            config = Config(home=folder / f"home-{at}", cache=Config.from_env().cache)
+            started = time.perf_counter()
+            with Driver(config, engine.checkpoint, options, dtype=dtype, engine=engine) as driver:
+                outcomes = list(driver.run(sources))
+            files.append(time.perf_counter() - started)
+            assert len(outcomes) == FILES
+            assert all(outcome.transcripts for outcome in outcomes)
+            asked = engine.asked
+            started = time.perf_counter()
+            assert sum(1 for _ in engine.run(asked)) == len(asked)
+            alone.append(time.perf_counter() - started)
+    ratios = sorted(a / f for f, a in zip(files[1:], alone[1:], strict=True))  # the first round compiled
+    sound = FILES * SECONDS
+    return {
+        "dtype": dtype,
+        "files_times_real_time": round(sound / median(files[1:]), 1),
+        "engine_times_real_time": round(sound / median(alone[1:]), 1),
+        "ratio": round(median(ratios), 3),
+        "ratios": [round(one, 3) for one in ratios],
+    }
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="pocket,tiny,small")
+    parser.add_argument("--dtype", default="int8")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "many_files.json")
+    arguments = parser.parse_args()
+    use_compile_cache(Config.from_env().cache / "xla")
+    results: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
+        "versions": {one: version(one) for one in ("stenopool", "jax")},
+        "sound_seconds": FILES * SECONDS,
+        "models": {},
+    }
+    for name in arguments.models.split(","):
+        with tempfile.TemporaryDirectory() as scratch:
+            results["models"][name] = measure(name, arguments.dtype, arguments.rounds, Path(scratch))
+        print(name, json.dumps(results["models"][name]), flush=True)
+    arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
