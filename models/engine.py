@@ -103,6 +103,8 @@ class Engine:
         self.dtype = resolve_dtype(dtype)
         self.mesh = make_mesh(mesh)
         self._remembered = remembered
+        #: As it was asked for; `n_slots` is what it became.
+        self.batch_size = batch_size
         #: Per device along `data`.
         self._sizes = self._fitting(batch_size)
         #: Seconds spent on compiling (or on reading compiled programs from the cache).

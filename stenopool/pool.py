@@ -122,7 +122,7 @@ class Pool:
         """
         if isinstance(paths, str | bytes | os.PathLike):
             raise TypeError("transcribe_batch takes a list of files; for one file use transcribe")
-        if batch_size not in (None, self._engine.n_slots):
+        if batch_size not in (None, self._engine.batch_size, self._engine.n_slots):
             old = self._engine
             self._engine = Engine(
                 old.checkpoint,

@@ -163,6 +163,7 @@ class Driver:
         todo = deque(sources)
         unfinished: list[Prepared] = []
         looked = time.monotonic()
+        news = False  # the ledger may have something that is complete now: it is not asked after every block of tokens
         while todo or feed.busy or unfinished:
             if self._stop.is_set():  # also where the interrupt itself was lost in a library's callback
                 raise KeyboardInterrupt
@@ -177,15 +178,22 @@ class Driver:
                 else:
                     self._transcriber.add(source, prepared.works)
                     unfinished.append(prepared)
-            self._complete()
+                    news = True
+            if news:
+                self._complete()
             for prepared in [one for one in unfinished if self._is_complete(one)]:
                 unfinished.remove(prepared)
                 yield self._outcome(prepared)
+            kept = self._transcriber.kept
             if self._transcriber.open and not self._turn():
                 self._pause(feed)
+                news = True  # of another process, which has the chunks we wait for
+            else:
+                news = self._transcriber.kept > kept
             if time.monotonic() - looked > LOOK_EVERY:
                 self._take_back()
                 looked = time.monotonic()
+                news = True
 
     def _clear_up(self) -> None:
         """What killed processes left behind: their leases, and samples that no transcript needs any more."""

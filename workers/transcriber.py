@@ -111,6 +111,8 @@ class Transcriber:
         #: How often each of them failed alone.
         self._failed_alone: Counter[tuple[int, int]] = Counter()
         self._renewed = time.monotonic()
+        #: Chunks that have come to their end here.
+        self.kept = 0
 
     @property
     def engine(self) -> Engine:
@@ -306,6 +308,7 @@ class Transcriber:
     def _keep(self, one: _Open, held: _Held, result: ChunkResult) -> None:
         claim = held.claim
         chunk = (claim.transcript, claim.index)
+        self.kept += 1
         self._held.pop(chunk, None)
         self._suspects.discard(chunk)
         self._failed_alone.pop(chunk, None)
