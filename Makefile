@@ -34,8 +34,10 @@ setup: $(VENV)/dev ## Make .venv with everything for development
 demo: $(VENV)/runtime ## Transcribe the bundled recording with the bundled model
 	@$(BIN)/python samples/demo.py
 
+# The longest tests stand in acceptance/ and parity/: in the order of collection they begin first, and both processes end
+# together.
 test: $(VENV)/dev ## Run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev ## Lint, types, import directions
 	$(BIN)/ruff check .

@@ -261,6 +261,14 @@ class Engine:
         return self.n_slots - self._n_jobs
 
     @property
+    def room(self) -> int:
+        """Chunks to submit now: the free slots, but in whole batches of the encoder as long as others are decoding.
+
+        The encoder takes as long for one chunk as for a batch of them; a slot that waits for a few others costs less.
+        """
+        return self.free - self.free % self._setup.encoder_batch if self.busy else self.free
+
+    @property
     def busy(self) -> bool:
         """Whether any slot is decoding."""
         return self._n_jobs > 0
@@ -325,7 +333,7 @@ class Engine:
         """Decode all requests, slots refilled as they fall free; yields in the order of finishing."""
         source = iter(requests)
         while True:
-            self.submit(list(islice(source, self.free)))
+            self.submit(list(islice(source, self.room)))
             if not self.busy:
                 return
             yield from self.step()

@@ -39,14 +39,16 @@ def wished(dims: ModelDimensions, dtype: str, backend: str) -> Sizes:
     """What fills a device, if it has the room; per device along the mesh's `data`.
 
     A CPU gains nothing from wider products in the encoder, and every step of the decoder reads all its weights once,
-    however many slots share it. An accelerator is filled by the products of some 16 windows; its slots are as many as
-    make the weights a sixteenth of what a step reads, from where on more of them save next to nothing.
+    however many slots share it. The slots of an accelerator are as many as make the weights a sixteenth of what a step
+    reads, from where on more of them save next to nothing. Its encoder is filled by the products of a few windows; a
+    sixteenth of the slots keeps those that wait for its next batch few.
     """
     if backend == "cpu":
         return Sizes(1, 8)
     parts = memory(dims, dtype)
     slots = 1 << (round(16 * parts.step / parts.audio) - 1).bit_length()
-    return Sizes(16, min(max(32, slots), 256))
+    slots = min(max(32, slots), 256)
+    return Sizes(max(4, slots // 16), slots)
 
 
 def needed(models: Sequence[ModelDimensions], dtype: str, sizes: Sizes, backend: str) -> int:

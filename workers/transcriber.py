@@ -206,9 +206,9 @@ class Transcriber:
     def _requests(self, engine: Engine) -> list[Request]:
         if self._suspects:  # one at a time, until they are through
             return [] if engine.busy else self._windows(1) or self._questions(1) or self._claims(1)
-        requests = self._windows(engine.free)
-        requests += self._questions(engine.free - len(requests))
-        return requests + self._claims(engine.free - len(requests))
+        requests = self._windows(engine.room)
+        requests += self._questions(engine.room - len(requests))
+        return requests + self._claims(engine.room - len(requests))
 
     def _pcm(self, one: _Open, span: Span) -> np.ndarray:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from models.checkpoint import BUNDLED, Checkpoint, find_checkpoint
-from models.decoding.requests import Decoding, Heard, Request
+from models.decoding.requests import Decoding, Heard, Prompt, Request
 from models.engine import Engine
+from models.group import Group, Job
+from models.sizes import Sizes
 from stenopool.errors import EngineError, UsageError
 from tests import sounds
 
@@ -184,6 +186,25 @@ def test_a_batch_size_is_a_positive_number(batch_size: int) -> None:
     """No slots are refused before anything is loaded."""
     with pytest.raises(UsageError, match=f"the batch size must be at least 1, got {batch_size}"):
         Engine(Checkpoint("nowhere", Path("nowhere")), batch_size=batch_size)
+
+
+def test_batches_of_the_encoder_are_full(
+    monkeypatch: pytest.MonkeyPatch, requests: list[Request], alone: dict[object, Heard]
+) -> None:
+    """A freed slot waits until there are enough for a batch; only the last batch may be smaller. Texts are the same."""
+    monkeypatch.setattr("models.engine.wished", lambda *_: Sizes(2, 4))
+    engine = Engine(find_checkpoint("pocket"), dtype="float32")
+    batches: list[int] = []
+    fill = Group.fill
+
+    def watched(self: Group, placed: Sequence[tuple[int, Job, Prompt]]) -> None:
+        batches.append(len(placed))
+        fill(self, placed)
+
+    monkeypatch.setattr(Group, "fill", watched)
+
+    assert_same(decode(engine, requests), alone)
+    assert [n % 2 for n in batches] == [0] * (len(batches) - 1) + [len(requests) % 2]
 
 
 def test_dropped_chunks_leave_no_trace(
