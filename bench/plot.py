@@ -34,17 +34,16 @@ def speed(results: dict[str, Any]) -> None:
 
 
 def slots(results: dict[str, Any]) -> None:
-    """Slots beside static batches."""
-    models = results["models"]
-    figure, panel = plt.subplots(figsize=(5, 2.6), layout="constrained")
-    for at, (way, colour) in enumerate((("static", THEIRS), ("slots", OURS))):
-        places = [place + 0.38 * at for place in range(len(models))]
-        speeds = [found[way]["times_real_time"] for found in models.values()]
-        panel.barh(places, speeds, height=0.36, color=colour, label=way)
-    panel.set_yticks([place + 0.19 for place in range(len(models))], list(models))
-    panel.set_title(f"times real time with {results['slots']} slots, texts of mixed length")
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(frameon=False)
+    """Slots beside static batches: the time of the same chunks, and what their steps were for."""
+    figure, panels = plt.subplots(1, 2, figsize=(8, 1.8), layout="constrained")
+    ways = ("static_way", "slots_way")
+    for panel, key, title in zip(
+        panels, ("times_real_time", "occupancy"), ("times real time", "share of slot-steps that decode"), strict=True
+    ):
+        panel.barh(["static", "slots"], [results[way][key] for way in ways], color=[THEIRS, OURS])
+        panel.set_title(title)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[1].set_xlim(0, 1)
     save(figure, "slots")
 
 

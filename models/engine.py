@@ -94,8 +94,8 @@ class Engine:
         mesh: str | None = None,
         remembered: Remembered | None = None,
     ) -> None:
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise UsageError(f"the batch size must be at least 1, got {batch_size!r}")
+        #: As it was asked for; `n_slots` is what it became.
+        self.batch_size = _checked(batch_size)
         self.checkpoint = checkpoint
         self.assistant = assistant
         self.dims = checkpoint.dims
@@ -103,10 +103,9 @@ class Engine:
         self.dtype = resolve_dtype(dtype)
         self.mesh = make_mesh(mesh)
         self._remembered = remembered
-        #: As it was asked for; `n_slots` is what it became.
-        self.batch_size = batch_size
+        self._loaded = False
         #: Per device along `data`.
-        self._sizes = self._fitting(batch_size)
+        self._sizes = self._fitting()
         #: Seconds spent on compiling (or on reading compiled programs from the cache).
         self.compile_seconds = 0.0
         #: Seconds spent on the device's work, the wait for it included.
@@ -120,7 +119,6 @@ class Engine:
         self._n_jobs = 0
         self._logits: Callable[..., Array] | None = None
         self._ways = suited(jax.default_backend(), activations(self.dtype), self.mesh.size)
-        self._loaded = False
         with self._device_failures():
             models = self._load()
             graph, params = nnx.split(models)
@@ -145,33 +143,59 @@ class Engine:
         """Chunks that are decoded together."""
         return self._sizes.slots * int(self.mesh.shape["data"])
 
-    def _fitting(self, batch_size: int | None) -> Sizes:
+    def resize(self, batch_size: int | None) -> None:
+        """Decode so many chunks together from now on, at most; what is in the slots is dropped.
+
+        Raises:
+            UsageError: the batch size is not a positive number.
+        """
+        self.batch_size = _checked(batch_size)
+        self.drop()
+        self._groups.clear()
+        self._take(self._fitting())
+
+    def _fitting(self) -> Sizes:
         """What suits the model, or was asked for, as far as there is room for it."""
         backend, data = jax.default_backend(), self.mesh.shape["data"]
         suits = wished(self.dims, self.dtype, backend)
-        asked = Sizes(suits.encoder_batch, -(-batch_size // data)) if batch_size else suits
-        if self._remembered and (known := self._remembered.get(place_of(self.checkpoint.name, self.dtype))):
-            asked = Sizes(asked.encoder_batch, min(asked.slots, known))
+        asked = Sizes(suits.encoder_batch, -(-self.batch_size // data)) if self.batch_size else suits
+        sizes = asked
+        if self._remembered and (known := self._remembered.get(self._place)):
+            sizes = Sizes(min(asked.encoder_batch, known.encoder_batch), min(asked.slots, known.slots))
         models = [self.dims] + ([self.assistant.dims] if self.assistant else [])
+        free = free_memory(list(self.mesh.devices.flat))
+        if self._loaded:  # the parameters are there already
+            free += sum(leaf.nbytes for leaf in jax.tree.leaves(self.params)) // self.mesh.size
         # What lies along `model` is split over its devices.
-        free = free_memory(list(self.mesh.devices.flat)) * self.mesh.shape["model"]
-        sizes = fitting(models, self.dtype, asked, backend, free)
-        if batch_size and sizes.slots < asked.slots:
+        sizes = fitting(models, self.dtype, sizes, backend, free * self.mesh.shape["model"])
+        if sizes.slots < asked.slots:
             _log.warning(
-                "%s: there is no room for a batch size of %d in %.1f GB; it is %d",
-                self.checkpoint.name, batch_size, free / 1e9, sizes.slots * data,
+                "%s: %d chunks are decoded together, not %d: there is no room for more in %.1f GB%s",
+                self.checkpoint.name, sizes.slots * data, asked.slots * data, free / 1e9,
+                f", or was none before ({self._remembered.file})" if self._remembered else "",
             )  # fmt: skip
         return Sizes(min(sizes.encoder_batch, sizes.slots), sizes.slots)
 
+    @property
+    def _place(self) -> str:
+        """What sizes are remembered of."""
+        helper = f" with {self.assistant.name}" if self.assistant else ""
+        return place_of(f"{self.checkpoint.name}{helper}", self.dtype, dict(self.mesh.shape))
+
+    def _take(self, sizes: Sizes) -> None:
+        """Use these sizes from now on; all slots are empty."""
+        self._sizes = sizes
+        self._setup = replace(self._setup, encoder_batch=sizes.encoder_batch * self.mesh.shape["data"])
+
     def _shrink(self) -> bool:
         """Half the slots from now on, which are empty; False where there is nothing to halve."""
-        before, self._sizes = self._sizes, smaller(self._sizes)
-        if self._sizes == before:
+        sizes = smaller(self._sizes)
+        if sizes == self._sizes:
             return False
         self._groups.clear()
-        self._setup = replace(self._setup, encoder_batch=self._sizes.encoder_batch * self.mesh.shape["data"])
+        self._take(sizes)
         if self._remembered:
-            self._remembered.put(place_of(self.checkpoint.name, self.dtype), self._sizes.slots)
+            self._remembered.put(self._place, sizes)
         return True
 
     def _load(self) -> tuple[Whisper, Whisper | None]:
@@ -235,15 +259,17 @@ class Engine:
         """Compile what chunks of this kind need, or read it from the cache; else done when the first one comes.
 
         Raises:
-            EngineError: the device failed, or has no room for a single slot.
+            EngineError: the device failed, or has no room for a single slot; all slots are empty.
         """
-        try:
-            with self._device_failures():
-                self._group(decoding or Decoding(), 0).warm()
-        except DeviceFull as full:
-            if not full.retryable:
-                raise
-            self.warm(decoding)  # with half the slots
+        decoding = decoding or Decoding()
+        while not self._group(decoding, 0).warm_already:
+            busy = self.busy
+            try:
+                with self._device_failures():
+                    self._group(decoding, 0).warm()
+            except DeviceFull as full:
+                if busy or not full.retryable:  # those who wait for their chunks have to be told
+                    raise
 
     @property
     def params(self) -> Any:
@@ -537,6 +563,12 @@ class Engine:
             rejected=tuple(one for one in objections if one),
             times=times,
         )
+
+
+def _checked(batch_size: int | None) -> int | None:
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise UsageError(f"the batch size must be at least 1, got {batch_size!r}")
+    return batch_size
 
 
 def _multiple(number: int, of: int) -> int:

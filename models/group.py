@@ -123,6 +123,11 @@ class Group:
         self._reports.clear()
         self._state = None
 
+    @property
+    def warm_already(self) -> bool:
+        """Whether `warm` has nothing to do."""
+        return self._state is not None and {"fill", "advance"} <= self._programs.keys()
+
     def warm(self) -> None:
         """Compile what every chunk needs."""
         self._program("fill", self._fill, self.state, *self._rows([]))
@@ -233,7 +238,10 @@ class Group:
             jitted = jax.jit(function, donate_argnums=1, out_shardings=shardings)
             setup = self._setup
             baked = (setup.dims, setup.draft_dims, setup.special, setup.ways.names, setup.pace, self.search, self.shape)
-            self._programs[name] = compiled(jitted, (setup.params, *arguments), name.split()[0], of=baked)
+            devices = list(setup.mesh.devices.flat)
+            self._programs[name] = compiled(
+                jitted, (setup.params, *arguments), name.split()[0], of=baked, devices=devices
+            )
             self._setup.compiled(time.perf_counter() - started)
         return self._programs[name]
 

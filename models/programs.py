@@ -1,19 +1,19 @@
 """Programs: compiled for a device, and kept in the compile cache as they are.
 
 JAX's own cache saves compiling, but not tracing and lowering, which take longer than all else of a warm start. Here an
-executable is found by what it was made from, without tracing: our sources and JAX's version, the device, what the
-caller compiled in, and the shapes of the arguments.
+executable is found by what it was made from, without tracing: our sources, the libraries and their settings, the
+devices, what the caller compiled in, and the shapes of the arguments.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import pickle
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,20 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 from jax.stages import Compiled
 
+from stenopool.config import compiler_flags
 
-def compiled(jitted: Any, arguments: tuple[Any, ...], name: str, *, of: object) -> Compiled:
+_LIBRARIES = ("jax", "jaxlib", "flax", "jax-cuda12-plugin", "jax-cuda13-plugin")
+#: Of JAX, that change what is compiled.
+_SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_enable_x64",
+    "jax_debug_nans",
+)
+
+
+def compiled(jitted: Any, arguments: tuple[Any, ...], name: str, *, of: object, devices: Sequence[Any]) -> Compiled:
     """A jitted function, compiled for these arguments or read from the cache.
 
     Args:
@@ -32,9 +44,10 @@ def compiled(jitted: Any, arguments: tuple[Any, ...], name: str, *, of: object) 
         name: of the program, for the file's name.
         of: everything else that the program depends on and that JAX does not see in the arguments; its `repr` counts,
             and has no addresses in it.
+        devices: that it runs on.
     """
     file = _file(name, of, arguments)
-    if file is not None and (known := _read(file)) is not None:
+    if file is not None and (known := _read(file, devices)) is not None:
         return known
     with _without_jaxs_cache():
         program: Compiled = jitted.lower(*arguments).compile()
@@ -46,12 +59,13 @@ def compiled(jitted: Any, arguments: tuple[Any, ...], name: str, *, of: object) 
 @contextmanager
 def _without_jaxs_cache() -> Iterator[None]:
     """An executable that was read from there cannot be serialised again: on a CPU, functions of it would be missing."""
+    before: bool = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     jax.config.update("jax_enable_compilation_cache", False)
     reset_cache()  # only then it notices
     try:
         yield
     finally:
-        jax.config.update("jax_enable_compilation_cache", True)
+        jax.config.update("jax_enable_compilation_cache", before)
         reset_cache()
 
 
@@ -65,12 +79,13 @@ def _file(name: str, of: object, arguments: tuple[Any, ...]) -> Path | None:
     return Path(folder) / "programs" / f"{name}-{made_from.hexdigest()[:32]}"
 
 
-def _read(file: Path) -> Compiled | None:
+def _read(file: Path, devices: Sequence[Any]) -> Compiled | None:
     try:
-        payload, in_tree, out_tree = pickle.loads(file.read_bytes())
-        program: Compiled = deserialize_and_load(payload, in_tree, out_tree)
-    except FileNotFoundError:
-        return None
+        digest, content = file.read_bytes().split(b"\n", 1)
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            return None
+        payload, in_tree, out_tree = pickle.loads(content)
+        program: Compiled = deserialize_and_load(payload, in_tree, out_tree, execution_devices=devices)
     except Exception:
         return None
     return program
@@ -78,12 +93,13 @@ def _read(file: Path) -> Compiled | None:
 
 def _write(file: Path, program: Compiled) -> None:
     """Keep it; where that cannot be, the next process compiles again."""
-    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
     try:
+        content = pickle.dumps(serialize(program))
         file.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(pickle.dumps(serialize(program)))
+        new.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
         new.replace(file)
-    except (OSError, ValueError, TypeError, jax.errors.JaxRuntimeError):  # a full disk; what cannot be serialised
+    except Exception:
         with suppress(OSError):
             new.unlink()
 
@@ -94,20 +110,31 @@ def _sources() -> str:
     total = hashlib.sha256()
     for file in sorted(Path(__file__).parent.rglob("*.py")):
         total.update(file.read_bytes())
-    for package in ("jax", "jaxlib", "flax"):
-        total.update(version(package).encode())
     return total.hexdigest()
 
 
-@functools.cache
-def _machine() -> str:
-    """What executables are made for: kind, number and driver of the devices; a CPU's instructions."""
+def _machine() -> tuple[object, ...]:
+    """What executables are made by and for: libraries and their settings, devices, a CPU's instructions."""
     device = jax.devices()[0]
-    kind = f"{device.device_kind} x {jax.device_count()}, {device.client.platform_version}"
-    if device.platform != "cpu":
-        return kind
+    settings = [getattr(jax.config, name) for name in _SETTINGS]
+    libraries = [(name, _version(name)) for name in _LIBRARIES]
+    devices = (device.device_kind, jax.device_count(), device.client.platform_version, _instructions(device.platform))
+    return libraries, settings, compiler_flags(), devices
+
+
+@functools.cache
+def _version(package: str) -> str | None:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return kind + next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):  # not Linux: one machine has one cache
-        return kind
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _instructions(platform: str) -> str:
+    """Of a CPU, which one cache may be shared by several kinds of."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines() if platform == "cpu" else []
+    except OSError:  # not Linux: one machine has one cache
+        lines = []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -100,55 +101,63 @@ def _machine_memory() -> int:
         available = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):  # not Linux
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    return max(0, min(available, _left_in_group(Path("/sys/fs/cgroup"), available)))
+
+
+def _left_in_group(group: Path, most: int) -> int:
+    """Bytes below the limit of a control group, of either version; files that it has read do not count as used."""
+    for folder, limit, used, cached in (
+        (group, "memory.max", "memory.current", "inactive_file"),
+        (group / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        group = Path("/sys/fs/cgroup")
         try:
-            available = min(available, int((group / limit).read_text()) - int((group / used).read_text()))
-        except (OSError, ValueError):  # no such limit, or "max"
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            taken = int((folder / used).read_text()) - int(stat[cached])
+            return int((folder / limit).read_text()) - taken
+        except (OSError, ValueError, KeyError):  # no such group, or no limit: "max"
             continue
-    return max(0, available)
+    return most
 
 
 class Remembered:
     """Sizes that a device had room for after it was full, in a file that may be deleted at any time."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self.file = file
 
-    def get(self, key: str) -> int | None:
-        """Slots; None if the device was never full, or long ago."""
+    def get(self, key: str) -> Sizes | None:
+        """None if the device was never full, or long ago."""
         entry = self._read().get(key, {})
         try:
             fresh = datetime.now(UTC) - datetime.fromisoformat(entry["date"]) < FORGET_AFTER
-            return int(entry["slots"]) if fresh else None
+            sizes = Sizes(int(entry["encoder_batch"]), int(entry["slots"]))
         except (TypeError, KeyError, ValueError):
             return None
+        return sizes if fresh and min(sizes.encoder_batch, sizes.slots) > 0 else None
 
-    def put(self, key: str, slots: int) -> None:
+    def put(self, key: str, sizes: Sizes) -> None:
         """Remember it; a folder that cannot be written is no reason to fail."""
-        entries = self._read() | {key: {"slots": slots, "date": datetime.now(UTC).isoformat(timespec="seconds")}}
-        new = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        entry = asdict(sizes) | {"date": datetime.now(UTC).isoformat(timespec="seconds")}
+        new = self.file.with_name(f"{self.file.name}.{uuid.uuid4().hex}")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            new.write_text(json.dumps(entries, indent=1) + "\n")
-            new.replace(self._file)
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(json.dumps(self._read() | {key: entry}, indent=1) + "\n")
+            new.replace(self.file)
         except OSError:
             return
 
     def _read(self) -> dict[str, Any]:
         try:
-            entries = json.loads(self._file.read_text())
+            entries = json.loads(self.file.read_text())
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}
 
 
-def place_of(name: str, dtype: str) -> str:
-    """What is remembered of: a model in a precision on a kind of device with so much memory."""
+def place_of(name: str, dtype: str, mesh: Mapping[str, int]) -> str:
+    """What is remembered of: a model in a precision on so many of a kind of device with so much memory."""
     device = jax.devices()[0]
     stats = _stats(device)
     limit = f" of {stats['bytes_limit'] >> 30} GiB" if "bytes_limit" in stats else ""
-    return f"{name} in {dtype} on {device.device_kind}{limit}"
+    devices = "x".join(map(str, mesh.values()))
+    return f"{name} in {dtype} on {devices} {device.device_kind}{limit}"

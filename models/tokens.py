@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +61,10 @@ def _read_tokenizer(folder: Path) -> Tokenizer:
     Only then: importing transformers takes longer than all else of reading a small model.
     """
     if (folder / "tokenizer.json").is_file():
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        added = folder / "added_tokens.json"  # newer than the other, perhaps
+        if not added.is_file() or json.loads(added.read_text()).keys() <= whole.get_vocab().keys():
+            return whole
     quiet_transformers()
     from transformers import WhisperTokenizer
 
@@ -156,7 +160,7 @@ class Vocabulary:
     def language_code(self, language: str) -> str:
         """A language's code, given that or its English name ("German", "de"); unknown ones come back as they are."""
         name = language.strip().lower()
-        if name in self.special.languages:
+        if name in self.special.languages or name == "en":
             return name
         quiet_transformers()
         from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE

@@ -55,6 +55,11 @@ class Config:
         )
 
 
+def compiler_flags() -> str:
+    """What XLA was told through its own variables: compiled programs depend on it."""
+    return " ".join(os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS"))
+
+
 def _base(given: str | None, default: str) -> str:
     """A base directory; the XDG specification has relative ones ignored."""
     return given if given and Path(given).is_absolute() else default

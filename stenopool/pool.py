@@ -46,7 +46,7 @@ def load_model(
         name: `pocket` (bundled), a folder in Hugging Face's layout, or a repository such as `openai/whisper-tiny`;
             `@` and a revision pin it.
         dtype: `float32`, `bfloat16`, `int8`, or `auto` for what suits the device.
-        batch_size: chunks decoded together; None for what suits the device.
+        batch_size: chunks decoded together, at most; None for what suits model and device.
         assistant: a smaller model, named as `name`, that drafts greedy text for it: the same text, sooner.
         mesh: devices, such as "2x4": batches over 2, each model over 4; None for one.
 
@@ -123,15 +123,7 @@ class Pool:
         if isinstance(paths, str | bytes | os.PathLike):
             raise TypeError("transcribe_batch takes a list of files; for one file use transcribe")
         if batch_size not in (None, self._engine.batch_size, self._engine.n_slots):
-            old = self._engine
-            self._engine = Engine(
-                old.checkpoint,
-                dtype=self._dtype,
-                batch_size=batch_size,
-                assistant=old.assistant,
-                mesh=self._mesh,
-                remembered=Remembered(self._config.sizes),
-            )
+            self._engine.resize(batch_size)
         outcomes = self._run(paths, options_of(options), split=False, vocabulary=vocabulary, decoders=decoders)
         return [outcome.transcripts[0] for outcome in outcomes]
 

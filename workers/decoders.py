@@ -149,6 +149,11 @@ class _Decoder:
                 return answer
         raise Stopped
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def leave(self) -> None:
         """Let it end; it gives up what it does."""
         self._jobs.close()
@@ -210,10 +215,14 @@ class Decoders:
         raise MediaUnreadable(f"{path}: the decoder died on it ({died}), {ATTEMPTS} times")
 
     def _rested(self) -> _Decoder:
-        try:  # asked from several threads
-            return self._idle.pop()
-        except IndexError:
-            return _Decoder()
+        while True:
+            try:  # asked from several threads
+                decoder = self._idle.pop()
+            except IndexError:
+                return _Decoder()
+            if decoder.alive:
+                return decoder
+            decoder.close()  # killed while it had nothing to do, which is no file's fault
 
     def close(self) -> None:
         """End them. Nobody may be ingesting."""

@@ -241,7 +241,6 @@ class Driver:
         self._transcriber.warm()
 
     def _turn(self) -> bool:
-        self._load()
         progressed = self._transcriber.turn()
         engine = self._transcriber.engine
         self.timings.compile, self.timings.model = engine.compile_seconds, engine.model_seconds

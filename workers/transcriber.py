@@ -177,6 +177,7 @@ class Transcriber:
         """Fill free slots, decode a block of tokens, keep what has finished; False if there was nothing to do."""
         engine = self.engine
         try:
+            self.warm()
             engine.submit(self._requests(engine))
             self._renew()
             if not engine.busy:

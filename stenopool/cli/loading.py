@@ -74,17 +74,22 @@ def taken_loading(arguments: dict[str, Any]) -> Loading:
 def _batch_size(_: click.Context, __: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdecimal() or int(value) < 1:
+    if (number := _number(value)) < 1:
         raise click.BadParameter(f"{value}; a positive number, or auto")
-    return int(value)
+    return number
 
 
 def _decoders(_: click.Context, __: click.Parameter, value: str) -> int | None:
     if value == "auto":
         return None
-    if not value.isdecimal() or not 1 <= int(value) <= MOST_DECODERS:
+    if not 1 <= (number := _number(value)) <= MOST_DECODERS:
         raise click.BadParameter(f"{value}; a number from 1 to {MOST_DECODERS}, or auto")
-    return int(value)
+    return number
+
+
+def _number(value: str) -> int:
+    """0 for what is none, or has more digits than anybody means."""
+    return int(value) if value.isdecimal() and len(value) < 10 else 0
 
 
 def loading_options(command: _Command) -> _Command:

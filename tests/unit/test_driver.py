@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -92,6 +94,34 @@ def test_a_device_that_fails_on_everything_is_not_the_chunks_fault(
     [outcome] = run(config, pool_engine, clip)
 
     assert outcome.transcripts[0].coverage.gaps == ()
+
+
+def test_a_device_that_is_full_goes_on_with_half_the_slots(
+    config: Config, pool_engine: Engine, clip: SourceFile
+) -> None:
+    """In the middle of the work: what was in the slots is decoded again, and the text is as ever."""
+
+    class Full(Engine):
+        steps = 0
+
+        def step(self) -> list[Heard]:
+            self.steps += 1
+            if self.steps in (2, 5):
+                with self._device_failures():
+                    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes.")
+            return super().step()
+
+    engine = Full(pool_engine.checkpoint, dtype="float32", batch_size=4)
+    for options in (OPTIONS, replace(OPTIONS, language="auto")):
+        engine.resize(4)
+        engine.steps = 0
+        fresh = Config(home=config.home / str(options.language), cache=config.cache)
+        [disturbed] = run(fresh, engine, clip, options=options)
+        [undisturbed] = run(Config(home=fresh.home / "other", cache=config.cache), pool_engine, clip, options=options)
+
+        assert engine.n_slots == 1
+        [ours], [theirs] = disturbed.transcripts, undisturbed.transcripts
+        assert (ours.text, ours.language, ours.coverage) == (theirs.text, theirs.language, theirs.coverage)
 
 
 def test_samples_that_are_cut_short_are_not_taken_for_speech(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 
 from models.programs import compiled
 
+ONE = jax.devices()[:1]
+
 HEAR = """
 import sys
 from collections.abc import Iterator
@@ -23,17 +26,22 @@ from models.device import use_compile_cache
 from models.engine import Engine
 from tests.hearing import sample
 use_compile_cache(Path(sys.argv[1]))
-engine = Engine(find_checkpoint("pocket"), dtype="int8", batch_size=2)
+engine = Engine(find_checkpoint("pocket"), dtype="int8", batch_size=2, mesh=sys.argv[2] or None)
 decoding = Decoding(language="en", max_new_tokens=40)
 for heard in engine.run([Request(key=0, pcm=sample()[:160_000], decoding=decoding)]):
     print(*heard.tokens)
 """
 
 
-def hear(folder: Path) -> str:
+def hear(folder: Path, *, mesh: str = "", flags: str = "") -> str:
     """Tokens, from a new process with that cache."""
     return subprocess.run(
-        [sys.executable, "-c", HEAR, str(folder)], capture_output=True, text=True, check=True, timeout=300
+        [sys.executable, "-c", HEAR, str(folder), mesh],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+        env=os.environ | {"XLA_FLAGS": flags},
     ).stdout
 
 
@@ -43,19 +51,38 @@ def files(folder: Path) -> dict[str, int]:
 
 
 def test_the_next_process_finds_them(tmp_path: Path) -> None:
-    """It writes nothing new, and decodes as the first; also where one of the files is cut short."""
+    """It writes nothing new, and decodes as the first."""
     first = hear(tmp_path)
     written = files(tmp_path)
-    assert {name.partition("-")[0] for name in written} == {"fill", "advance"}
 
+    assert {name.partition("-")[0] for name in written} == {"fill", "advance"}
     assert hear(tmp_path) == first
     assert files(tmp_path) == written
 
-    [cut] = (file for file in (tmp_path / "programs").iterdir() if file.name.startswith("advance"))
-    whole = cut.read_bytes()
-    cut.write_bytes(whole[:1000])
+
+def test_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
+    """A file cut short, and one with a bit that is not as it was: neither is run."""
+    first = hear(tmp_path)
+    whole = {file: file.read_bytes() for file in (tmp_path / "programs").iterdir()}
+    for file, content in whole.items():
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        file.write_bytes(content[:1000] if file.name.startswith("advance") else flipped)
+    damaged = files(tmp_path)
+
     assert hear(tmp_path) == first
-    assert len(cut.read_bytes()) > len(whole) / 2
+    assert all(when > damaged[name] for name, when in files(tmp_path).items())
+
+
+@pytest.mark.parametrize("mesh", ["", "2x1"])
+def test_a_machine_may_have_more_devices(tmp_path: Path, mesh: str) -> None:
+    """Programs of some of its devices are found again, and run on these."""
+    flags = "--xla_force_host_platform_device_count=4"
+    first = hear(tmp_path, mesh=mesh, flags=flags)
+    written = files(tmp_path)
+
+    assert hear(tmp_path, mesh=mesh, flags=flags) == first
+    assert files(tmp_path) == written
 
 
 @pytest.fixture
@@ -74,12 +101,23 @@ def test_other_programs_are_not_taken_for_it(cache: Path) -> None:
     def times(factor: int) -> object:
         return jax.jit(lambda x: x * factor)
 
-    assert compiled(times(2), (x,), "times", of=2)(x).tolist() == [0, 2, 4]
-    assert compiled(times(3), (x,), "times", of=3)(x).tolist() == [0, 3, 6]
-    assert compiled(times(4), (x,), "others", of=2)(x).tolist() == [0, 4, 8]
-    assert compiled(times(5), (y,), "times", of=2)(y).tolist() == [0, 5, 10, 15]
-    assert compiled(times(6), (x,), "times", of=2)(x).tolist() == [0, 2, 4]  # that one was kept
+    assert compiled(times(2), (x,), "times", of=2, devices=ONE)(x).tolist() == [0, 2, 4]
+    assert compiled(times(3), (x,), "times", of=3, devices=ONE)(x).tolist() == [0, 3, 6]
+    assert compiled(times(4), (x,), "others", of=2, devices=ONE)(x).tolist() == [0, 4, 8]
+    assert compiled(times(5), (y,), "times", of=2, devices=ONE)(y).tolist() == [0, 5, 10, 15]
+    assert compiled(times(6), (x,), "times", of=2, devices=ONE)(x).tolist() == [0, 2, 4]  # that one was kept
     assert len(files(cache)) == 4
+
+
+def test_settings_of_the_compiler_count(cache: Path) -> None:
+    """What JAX was told of precision is compiled in."""
+    x = jnp.arange(3.0)
+
+    compiled(jax.jit(lambda x: x @ x), (x,), "product", of=1, devices=ONE)
+    with jax.default_matmul_precision("highest"):
+        compiled(jax.jit(lambda x: x @ x), (x,), "product", of=1, devices=ONE)
+
+    assert len(files(cache)) == 2
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(cache: Path) -> None:
@@ -87,4 +125,4 @@ def test_a_cache_that_cannot_be_written_is_done_without(cache: Path) -> None:
     (cache / "programs").write_text("a file where the folder should be")
     x = jnp.arange(3.0)
 
-    assert compiled(jax.jit(lambda x: x + 1), (x,), "plus", of=1)(x).tolist() == [1, 2, 3]
+    assert compiled(jax.jit(lambda x: x + 1), (x,), "plus", of=1, devices=ONE)(x).tolist() == [1, 2, 3]

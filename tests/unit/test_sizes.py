@@ -8,19 +8,33 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import jax
 import pytest
 
 from models.checkpoint import find_checkpoint
 from models.engine import Engine
-from models.sizes import FORGET_AFTER, SHARE, Remembered, Sizes, fitting, needed, place_of, smaller, wished
+from models.sizes import (
+    FORGET_AFTER,
+    SHARE,
+    Remembered,
+    Sizes,
+    _left_in_group,
+    fitting,
+    needed,
+    place_of,
+    smaller,
+    wished,
+)
 from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, Options
-from stenopool.errors import DeviceFull
+from stenopool.errors import DeviceFull, UsageError
 from tests import sounds
 from tests.unit.test_memory import published
 from workers.local import Driver
 from workers.prepare import SourceFile
 
+#: A mesh of one device.
+ONE = {"data": 1, "model": 1}
 OPTIONS = Options(language="en", temperature=(0.0,))
 GB = 10**9
 LARGE = published(1280, 20, 32, 32, mels=128, vocab=51866)
@@ -67,18 +81,23 @@ def test_what_was_found_out_is_remembered_for_a_while(tmp_path: Path) -> None:
     remembered = Remembered(file)
     assert remembered.get("here") is None
 
-    remembered.put("here", 32)
-    remembered.put("there", 8)
-    assert (remembered.get("here"), remembered.get("there")) == (32, 8)
+    here, there = Sizes(4, 32), Sizes(1, 8)
+    remembered.put("here", here)
+    remembered.put("there", there)
+    assert (remembered.get("here"), remembered.get("there")) == (here, there)
 
     entries = json.loads(file.read_text())
     entries["here"]["date"] = (datetime.now(UTC) - FORGET_AFTER - timedelta(hours=1)).isoformat()
     file.write_text(json.dumps(entries))
-    assert (remembered.get("here"), remembered.get("there")) == (None, 8)
+    assert (remembered.get("here"), remembered.get("there")) == (None, there)
+
+    entries["there"]["slots"] = -3
+    file.write_text(json.dumps(entries))
+    assert remembered.get("there") is None
 
     file.write_text('{"there": ')
     assert remembered.get("there") is None
-    Remembered(Path("/proc/nowhere/sizes.json")).put("here", 1)
+    Remembered(Path("/proc/nowhere/sizes.json")).put("here", here)
 
 
 def test_more_than_has_room_becomes_what_has(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -87,15 +106,49 @@ def test_more_than_has_room_becomes_what_has(monkeypatch: pytest.MonkeyPatch, ca
     engine = Engine(find_checkpoint("pocket"), dtype="float32", batch_size=1000)
 
     assert 10 < engine.n_slots < 100
-    assert caplog.messages == [f"pocket: there is no room for a batch size of 1000 in 1.0 GB; it is {engine.n_slots}"]
+    assert caplog.messages == [
+        f"pocket: {engine.n_slots} chunks are decoded together, not 1000: there is no room for more in 1.0 GB"
+    ]
 
 
-def test_what_is_remembered_is_asked_for(tmp_path: Path) -> None:
-    """An engine that was full begins with what it found room for."""
-    remembered = Remembered(tmp_path / "sizes.json")
-    remembered.put(place_of("pocket", "float32"), 2)
+def test_another_size_keeps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parameters are not counted a second time, and what was asked for is looked at first."""
+    room = needed([find_checkpoint("pocket").dims], "float32", Sizes(1, 16), "cpu")
+    monkeypatch.setattr("models.engine.free_memory", lambda _: room / SHARE + 1)
+    engine = Engine(find_checkpoint("pocket"), dtype="float32", batch_size=4)
+    taken = sum(leaf.nbytes for leaf in jax.tree.leaves(engine.params))
+    monkeypatch.setattr("models.engine.free_memory", lambda _: room / SHARE + 1 - taken)
 
-    assert Engine(find_checkpoint("pocket"), dtype="float32", remembered=remembered).n_slots == 2
+    with pytest.raises(UsageError, match="at least 1"):
+        engine.resize(0)
+    engine.resize(16)
+
+    assert (engine.n_slots, engine.batch_size) == (16, 16)
+
+
+def test_what_is_remembered_is_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An engine that was full begins with what it found room for, and says where that stands."""
+    file = tmp_path / "sizes.json"
+    remembered = Remembered(file)
+    remembered.put(place_of("pocket", "float32", ONE), Sizes(1, 2))
+
+    engine = Engine(find_checkpoint("pocket"), dtype="float32", batch_size=64, remembered=remembered)
+
+    assert engine.n_slots == 2
+    assert caplog.messages[0].startswith("pocket: 2 chunks are decoded together, not 64")
+    assert caplog.messages[0].endswith(f"or was none before ({file})")
+
+
+def test_files_in_memory_are_free_memory(tmp_path: Path) -> None:
+    """Of a container's limit, what it has read from disk is not used up; either version of control groups."""
+    (tmp_path / "memory.max").write_text("8000\n")
+    (tmp_path / "memory.current").write_text("7900\n")
+    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 6000\n")
+    assert _left_in_group(tmp_path, 10_000) == 6100
+
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _left_in_group(tmp_path, 10_000) == 10_000
+    assert _left_in_group(tmp_path / "nowhere", 10_000) == 10_000
 
 
 FULL = """
@@ -139,13 +192,12 @@ def test_a_full_device_goes_on_with_half(tmp_path: Path, pool_engine: Engine) ->
     slots, text = done.stdout.splitlines()
     assert 8 <= int(slots) <= 512
     assert text == undisturbed.transcripts[0].text
-    assert Remembered(tmp_path / "sizes.json").get(place_of("pocket", "float32")) == int(slots)
+    assert Remembered(tmp_path / "sizes.json").get(place_of("pocket", "float32", ONE)) == Sizes(1, int(slots))
     assert "pocket: the device has no room for 4096 slots; going on with 2048" in done.stderr
 
 
 def test_a_device_without_room_for_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to halve: one line says what to use instead."""
-    import jax
 
     def full(*_: object, **__: object) -> None:
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12 bytes.\nmore")
