@@ -60,7 +60,7 @@ SHAPES = {
     "tiny": ("multilingual", 384, 6, 4, 4, 80),
 }
 #: Rows of the encoder by slots of the decoder.
-SIZES = "16x128,32x192,32x256"
+SIZES = "8x128,16x256,32x256"
 
 
 class RandomEngine(Engine):
