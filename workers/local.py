@@ -221,7 +221,7 @@ class Driver:
     def _await(self, feed: Feed) -> None:
         """Until a file is prepared; meanwhile, the model that it will need is loaded."""
         if not self._transcriber.loaded and not feed.wait(DECODING_FOR_SURE):
-            self._load()
+            self._transcriber.warm()
         while not self._stop.is_set() and not feed.wait(0.5):
             pass
         if self._stop.is_set():
@@ -236,9 +236,6 @@ class Driver:
             time.sleep(0.2)
 
     # Transcribing: in the caller's thread
-
-    def _load(self) -> None:
-        self._transcriber.warm()
 
     def _turn(self) -> bool:
         progressed = self._transcriber.turn()
