@@ -151,27 +151,26 @@ class Decoder:
         resampler = Resampler(self.channels)
         shortest = _STAMPED.get(self._container.format.name.split(",")[0])
         origin = Fraction(self._container.start_time or 0, 1_000_000)
-        at = Fraction(0)  # seconds pushed so far
+        clock = _Clock()
         for frame, missing in chain(self._ahead, self._frames):
             if shortest and frame.pts is not None and frame.time_base is not None:
-                ahead = frame.pts * frame.time_base - origin - at
-                if shortest <= ahead <= self._longest_hole(at):
+                ahead = frame.pts * frame.time_base - origin - clock.seconds
+                if shortest <= ahead <= self._longest_hole(clock):
                     missing = ahead
                 elif abs(ahead) >= shortest:  # a new count of time, as where recordings were joined: go on from here
                     origin += ahead
-            missing = min(missing, self._longest_hole(at))
-            if missing > 0:
+            if missing and (missing := min(missing, self._longest_hole(clock))) > 0:
                 silence = round(missing * frame.sample_rate)
                 yield from resampler.push_silence(silence, frame.sample_rate)
                 self.filled += Fraction(silence, frame.sample_rate)
-                at += Fraction(silence, frame.sample_rate)
+                clock.add(silence, frame.sample_rate)
             yield from resampler.push(frame)
-            at += Fraction(frame.samples, frame.sample_rate)
+            clock.add(frame.samples, frame.sample_rate)
         yield from resampler.finish()
 
-    def _longest_hole(self, at: Fraction) -> Fraction:
+    def _longest_hole(self, clock: _Clock) -> Fraction:
         """No hole reaches past the end that the container announces."""
-        return LONGEST_HOLE if self._expected is None else min(LONGEST_HOLE, self._expected - at)
+        return LONGEST_HOLE if self._expected is None else min(LONGEST_HOLE, self._expected - clock.seconds)
 
     def _tasted(self) -> list[Sound]:
         """The first frames, if they are sound."""
@@ -203,7 +202,7 @@ class Decoder:
             yield from self._kept(self._stream.codec_context.decode(None))
 
     def _frames_of(self, packet: av.Packet[av.AudioStream]) -> Iterator[Sound]:
-        if packet.has_sidedata("encryption_info"):
+        if not self._bare and packet.has_sidedata("encryption_info"):
             raise unreadable(self._path, ENCRYPTED)
         try:
             frames = packet.decode()
@@ -231,21 +230,40 @@ class Decoder:
         if self._expected is not None and self._trusted:
             missing = self._expected - got
             if missing > TOLERANCE and missing > self._expected * TOLERANCE_SHARE:
-                return f"the source ends at {_clock(got)}, but its header announces {_clock(self._expected)}"
+                return f"the source ends at {_hours(got)}, but its header announces {_hours(self._expected)}"
             if missing <= 0:
                 return None
         if self._source.failure is not None:
-            return f"the source could not be read past {_clock(got)}: {self._source.failure.strerror}"
+            return f"the source could not be read past {_hours(got)}: {self._source.failure.strerror}"
         if self._container.format.name == "ogg" and ends_in_cut_page(self._source):
-            return f"the source is broken off at {_clock(got)}: its last page is cut"
+            return f"the source is broken off at {_hours(got)}: its last page is cut"
         if self._stopped is not None:
-            return f"the source is broken off at {_clock(got)}: {self._stopped}"
+            return f"the source is broken off at {_hours(got)}: {self._stopped}"
         if self._lost:
-            return f"the source is broken off at {_clock(got)}: its last packet is damaged"
+            return f"the source is broken off at {_hours(got)}: its last packet is damaged"
         return None
 
 
-def _clock(seconds: Fraction) -> str:
+class _Clock:
+    """Exact time of what was pushed: whole samples while the rate lasts, as fractions for each frame cost much."""
+
+    def __init__(self) -> None:
+        self._before = Fraction(0)
+        self._samples, self._rate = 0, 1
+
+    def add(self, samples: int, rate: int) -> None:
+        """So many samples more."""
+        if rate != self._rate:
+            self._before, self._samples, self._rate = self.seconds, 0, rate
+        self._samples += samples
+
+    @property
+    def seconds(self) -> Fraction:
+        """Since the beginning."""
+        return self._before + Fraction(self._samples, self._rate)
+
+
+def _hours(seconds: Fraction) -> str:
     """In: 3725.5. Out: 1:02:05.5"""
     tenths = round(seconds * 10)
     return f"{tenths // 36_000}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"

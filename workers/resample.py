@@ -65,7 +65,9 @@ def rows(frames: list[av.AudioFrame]) -> Rows:
     if not planar:
         values = values.reshape(-1, channels).T
     if kind in ("f4", "f8"):  # broken float sources hold NaN or infinity, which would spread through the filter
-        values = np.nan_to_num(np.clip(values, -16.0, 16.0))
+        np.clip(values, -16.0, 16.0, out=values)
+        if np.isnan(values.sum()):  # to look is cheaper than to replace, and they are rare
+            values = np.nan_to_num(values)
     scaled = values.astype(np.float32)
     scaled *= np.float32(factor)
     return scaled - np.float32(2.0**15) if kind == "u1" else scaled
@@ -78,8 +80,9 @@ class Resampler:
         self._channels = channels
         self._batch: list[av.AudioFrame] = []
         self._batched = 0
-        #: Format and speakers of the frames in the batch, which are alike.
-        self._kind: tuple[str, tuple[str, ...]] = ("", ())
+        #: Format and layout of the frames in the batch, which are alike.
+        self._kind = ("", "")
+        self._weights: tuple[float, ...] = ()
         self._rate = 0
         self._filters: list[av.AudioResampler] = []
         #: Time of the stretches at earlier rates.
@@ -91,13 +94,14 @@ class Resampler:
 
     def push(self, frame: av.AudioFrame) -> Iterator[Pcm]:
         """Take a frame; give what is ready, as `[channels, n]`."""
-        kind = (frame.format.name, tuple(speaker.name for speaker in frame.layout.channels))
+        kind = (frame.format.name, frame.layout.name)
         if frame.sample_rate != self._rate:
             yield from self.finish()
             self._start(frame.sample_rate)
         if kind != self._kind:
             yield from self._run()
             self._kind = kind
+            self._weights = mix_weights(tuple(speaker.name for speaker in frame.layout.channels))
         self._batch.append(frame)
         self._batched += frame.samples
         if self._batched >= self._rate:  # about a second: the cost of a call into FFmpeg's filter no longer counts
@@ -146,7 +150,7 @@ class Resampler:
             if len(source) == 1:
                 return source
             mix = np.zeros((1, source.shape[1]), np.float32)
-            for weight, row in zip(mix_weights(self._kind[1]), source, strict=True):
+            for weight, row in zip(self._weights, source, strict=True):
                 mix[0] += np.float32(weight) * row
             return mix
         if len(source) == self._channels:
@@ -182,4 +186,5 @@ def _joined(frames: list[av.AudioFrame]) -> npt.NDArray[np.float32]:
 
 
 def _rounded(values: npt.NDArray[np.float32]) -> Pcm:
-    return np.clip(np.rint(values), -32_768, 32_767).astype(np.int16)
+    rounded = np.rint(values)
+    return np.clip(rounded, -32_768, 32_767, out=rounded).astype(np.int16)

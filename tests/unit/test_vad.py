@@ -15,6 +15,7 @@ from stenopool.domain import Span
 from tests import sounds
 
 S = 16_000  # one second
+RECORDED = Path(__file__).parents[1] / "references" / "vad.npz"
 
 
 def hear(*blocks: np.ndarray) -> SpeechActivity:
@@ -34,7 +35,17 @@ def jfk(shared_audio: Path) -> np.ndarray:
 @pytest.fixture(scope="module")
 def meeting() -> np.ndarray:
     """The first twenty seconds of the bundled sample."""
-    return sounds.read(Path(__file__).parents[2] / "samples" / "meeting.mp3")[: 20 * S]
+    return sounds.read(sounds.SAMPLE)[: 20 * S]
+
+
+def test_it_hears_what_the_model_heard_before_it_was_arranged(meeting: np.ndarray) -> None:
+    """Its products stand in another order than in Silero's own file, whose probabilities are recorded."""
+    recorded = np.load(RECORDED)["probabilities"]
+
+    heard = hear(sounds.read(sounds.SAMPLE)[: len(recorded) * FRAME]).probabilities
+
+    assert recorded.min() < 0.01 < 0.99 < recorded.max()
+    np.testing.assert_allclose(heard, recorded, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 511, 512, 513, 12_345])
