@@ -69,10 +69,7 @@ def slot_shardings(slots: Any, mesh: Mesh) -> Any:
 def placed_rows(rows: Any, mesh: Mesh) -> Any:
     """Arguments of a program on the mesh, their rows along `data`."""
 
-    def place(value: Any) -> Any:
-        return jax.device_put(value, NamedSharding(mesh, PartitionSpec("data")))
-
-    return jax.tree.map(place, rows)
+    return jax.device_put(rows, NamedSharding(mesh, PartitionSpec("data")))
 
 
 def replicated(params: Any, mesh: Mesh) -> list[str]:

@@ -12,11 +12,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
-from models.decoding.requests import Heard, Request
+from models.decoding.requests import Decoding, Heard, Request
 from models.engine import Engine
 from models.tokens import Vocabulary
 from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Options, Span
@@ -123,10 +124,15 @@ class Transcriber:
 
     def warm(self) -> None:
         """Load the engine, and compile what its chunks will need."""
+        self.engine.warm(self._usual)
+
+    @cached_property
+    def _usual(self) -> Decoding:
+        """How a chunk is decoded where nothing is special about it."""
         whole = Chunk(index=0, span=Span(0, 0))
         language = self._assignment.language if self._assignment.language != MULTIPLE else None
         decoding = decoding_of(self._assignment.options, whole, self._vocabulary, language)
-        self.engine.warm(replace(decoding, seek=self._sequential))
+        return replace(decoding, seek=self._sequential)
 
     @property
     def _sequential(self) -> bool:
