@@ -10,7 +10,9 @@
     │   └── WeightsMismatch   tensors that do not fit the model (models/whisper/weights.py: it has them all)
     ├── EngineError           the model or the device failed on a chunk
     │   └── DeviceFull        the device has no room for what it was asked to hold
-    └── LedgerError           the database of this machine refuses or is of another version
+    ├── QueueFull             a tenant has as much work queued as is allowed
+    └── LedgerError           the database refuses or is of another version
+        └── LedgerUnreachable the farm's database does not answer
 
 Every message is one line that names the thing and the cure; `retryable` says whether the same call can succeed
 later without anybody changing anything.
@@ -79,5 +81,17 @@ class DeviceFull(EngineError):  # noqa: N818
         self.retryable = retryable
 
 
+class QueueFull(StenopoolError):  # noqa: N818 - read as a statement
+    """A tenant has as much work queued as is allowed."""
+
+    retryable = True
+
+
 class LedgerError(StenopoolError):
     """The database of this machine refuses, or is of another version."""
+
+
+class LedgerUnreachable(LedgerError):  # noqa: N818 - read as a statement
+    """The farm's database does not answer."""
+
+    retryable = True

@@ -30,7 +30,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from stenopool.errors import LedgerError
+from stenopool.errors import LedgerError, LedgerUnreachable
 from storage.tables import REVISION, Base
 
 #: Seconds that a writer waits for another to finish.
@@ -152,15 +152,18 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def refusals(database: object) -> Iterator[None]:
-    """What the ledger's file or its disk refuses, as a LedgerError that names the file and the cure."""
+def refusals(database: str) -> Iterator[None]:
+    """What the ledger or its disk refuses, as a LedgerError that names it and the cure."""
     try:
         yield
     except DatabaseError as error:
         # A broken constraint or a wrong statement is our own fault and keeps its traceback.
         if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
             raise
-        raise LedgerError(f"{database}: cannot be used as a ledger ({error.orig}); {_cure(error.orig)}") from error
+        reason = str(error.orig).strip().partition("\n")[0]
+        if not isinstance(error.orig, sqlite3.Error):
+            raise LedgerUnreachable(f"{database}: no ledger answers ({reason}); see that Postgres runs") from error
+        raise LedgerError(f"{database}: cannot be used as a ledger ({reason}); {_cure(error.orig)}") from error
 
 
 def _code(error: BaseException | None) -> int:

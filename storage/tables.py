@@ -96,6 +96,26 @@ class Base(DeclarativeBase):
     )
 
 
+class WorkerRow(Base):
+    """A process that works, as it said of itself the last time; one that has not for long is gone."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16), comment="ingest, engine, merge or publish; or scheduler")
+    host: Mapped[str] = mapped_column(comment="of the machine it runs on")
+    pid: Mapped[int]
+    version: Mapped[str] = mapped_column(String(32), comment="of Stenopool")
+    state: Mapped[str] = mapped_column(String(16), comment="starting, working or draining")
+    model: Mapped[str | None] = mapped_column(comment="an engine's, as it was named")
+    model_digest: Mapped[str | None] = mapped_column(String(64))
+    dtype: Mapped[str | None] = mapped_column(String(16))
+    engine_key: Mapped[str | None] = mapped_column(String(64), comment="of the chunks that it decodes")
+    slots: Mapped[int] = mapped_column(server_default="0", comment="chunks that it decodes at once")
+    started_at: Mapped[float] = mapped_column(comment="database clock")
+    seen_at: Mapped[float] = mapped_column(comment="database clock")
+
+
 class TenantRow(Base):
     """Whose work it is. One who was never described is made with what stands here as soon as they submit."""
 

@@ -22,7 +22,8 @@ from models.engine import Engine
 from models.tokens import Vocabulary
 from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Options, Span
 from stenopool.errors import DeviceFull, EngineError, LedgerError
-from storage.ledger import Claim, Ledger, Work
+from storage.chunks import Claim
+from storage.ledger import Ledger, Work
 from storage.objects import FolderStore
 from storage.records import record_of_result
 from workers.assignment import Assignment

@@ -23,8 +23,9 @@ from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
+from storage.chunks import LEASE, Claim
 from storage.database import database_clock, open_database
-from storage.ledger import LEASE, Claim, Ledger, Source, Work
+from storage.ledger import Ledger, Source, Work
 from storage.tables import COMPLETED, ChunkRow, RecordingRow, SilenceRow, SourceRow, TranscriptRow, TranscriptState
 
 S = 16_000  # one second
