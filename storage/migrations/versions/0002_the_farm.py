@@ -1,4 +1,4 @@
-"""The farm: tenants and their shares, submissions, lanes and ranks, crashes and hints."""
+"""The farm: tenants and their shares, submissions, workers, lanes and ranks, crashes and hints."""
 
 from __future__ import annotations
 
@@ -21,6 +21,25 @@ def upgrade() -> None:
         ),
         sa.Column("created_at", sa.Double(), nullable=False, comment="database clock"),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_tenants")),
+    )
+    op.create_table(
+        "workers",
+        sa.Column("id", sa.String(length=80), nullable=False),
+        sa.Column(
+            "role", sa.String(length=16), nullable=False, comment="ingest, engine, merge or publish; or scheduler"
+        ),
+        sa.Column("host", sa.String(), nullable=False, comment="of the machine it runs on"),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("version", sa.String(length=32), nullable=False, comment="of Stenopool"),
+        sa.Column("state", sa.String(length=16), nullable=False, comment="starting, working or draining"),
+        sa.Column("model", sa.String(), nullable=True, comment="an engine's, as it was named"),
+        sa.Column("model_digest", sa.String(length=64), nullable=True),
+        sa.Column("dtype", sa.String(length=16), nullable=True),
+        sa.Column("engine_key", sa.String(length=64), nullable=True, comment="of the chunks that it decodes"),
+        sa.Column("slots", sa.Integer(), server_default="0", nullable=False, comment="chunks that it decodes at once"),
+        sa.Column("started_at", sa.Double(), nullable=False, comment="database clock"),
+        sa.Column("seen_at", sa.Double(), nullable=False, comment="database clock"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
     op.create_table(
         "shares",
@@ -168,7 +187,7 @@ def upgrade() -> None:
             sa.Column(
                 "paused",
                 sa.Boolean(),
-                server_default=sa.text("0"),
+                server_default=sa.false(),
                 nullable=False,
                 comment="none of its chunks is admitted",
             )
@@ -253,4 +272,5 @@ def downgrade() -> None:
 
     op.drop_table("submissions")
     op.drop_table("shares")
+    op.drop_table("workers")
     op.drop_table("tenants")
