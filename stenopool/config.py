@@ -22,6 +22,9 @@ class Setting:
 SETTINGS = (
     Setting("STENOPOOL_HOME", "~/.local/share/stenopool", "the ledger and the objects of this machine"),
     Setting("STENOPOOL_CACHE", "~/.cache/stenopool", "compiled programs; safe to delete at any time"),
+    Setting("STENOPOOL_DATABASE", "", "a farm's ledger: postgresql://user:password@host/name"),
+    Setting("STENOPOOL_BROKER", "", "a farm's Redis: redis://:password@host:6379/0"),
+    Setting("STENOPOOL_STORE", "", "a farm's objects: s3://bucket/prefix?endpoint=https://host, or a shared folder"),
 )
 
 
@@ -33,6 +36,15 @@ class Config:
     home: Path
     #: The compile cache (`xla/`), and what was learnt about this machine.
     cache: Path
+    #: Of a farm; None where there is none, or where `stenopool up` has made one on this machine.
+    database: str | None = None
+    broker: str | None = None
+    store: str | None = None
+
+    @property
+    def farm(self) -> Path:
+        """What `stenopool up` keeps of the farm on this machine."""
+        return self.home / "farm"
 
     @property
     def sizes(self) -> Path:
@@ -52,6 +64,9 @@ class Config:
         return cls(
             home=_path("STENOPOOL_HOME", env.get("STENOPOOL_HOME") or f"{data}/stenopool"),
             cache=_path("STENOPOOL_CACHE", env.get("STENOPOOL_CACHE") or f"{cache}/stenopool"),
+            database=env.get("STENOPOOL_DATABASE") or None,
+            broker=env.get("STENOPOOL_BROKER") or None,
+            store=env.get("STENOPOOL_STORE") or None,
         )
 
 

@@ -11,6 +11,7 @@
     ├── EngineError           the model or the device failed on a chunk
     │   └── DeviceFull        the device has no room for what it was asked to hold
     ├── QueueFull             a tenant has as much work queued as is allowed
+    ├── BrokerUnreachable     Redis does not answer
     └── LedgerError           the database refuses or is of another version
         └── LedgerUnreachable the farm's database does not answer
 
@@ -83,6 +84,12 @@ class DeviceFull(EngineError):  # noqa: N818
 
 class QueueFull(StenopoolError):  # noqa: N818 - read as a statement
     """A tenant has as much work queued as is allowed."""
+
+    retryable = True
+
+
+class BrokerUnreachable(StenopoolError):  # noqa: N818 - read as a statement
+    """Redis does not answer."""
 
     retryable = True
 

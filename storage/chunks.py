@@ -97,11 +97,20 @@ class Chunks(Transactions):
         claims: list[Claim] = []
         with self._transaction() as session:
             if wanted:
-                claims = self._lease(session, worker, ready.where(tuple_(*_KEY).in_(wanted)).order_by(*_KEY), limit)
+                named = ready.where(tuple_(*_KEY).in_(wanted))
+                claims = self._lease(session, worker, named.order_by(*_KEY), limit)
             if len(claims) < limit:
                 turn = ready.order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
                 claims += self._lease(session, worker, turn, limit - len(claims))
         return claims
+
+    def claim_these(self, worker: str, chunks: Sequence[tuple[int, int]]) -> list[Claim]:
+        """Lease those of the chunks that are ready, transcript and index of each."""
+        ready = select(*_KEY).where(
+            tuple_(*_KEY).in_(chunks), ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
+        )
+        with self._transaction() as session:
+            return self._lease(session, worker, ready.order_by(*_KEY), len(chunks))
 
     def claim_suspect(self, worker: str, engine_key: str) -> Claim | None:
         """Lease a chunk that a worker died with, to be decoded alone; None where there is none."""
@@ -152,6 +161,21 @@ class Chunks(Transactions):
                 .where(ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
                 .values(state=ChunkState.READY, worker=None, lease_until=None)
             )
+
+    def give_back(self, claims: Iterable[Claim]) -> None:
+        """These chunks could not be done now, and nobody is to blame: they are ready again."""
+        with self._transaction() as session:
+            for claim in claims:
+                session.execute(
+                    update(ChunkRow)
+                    .where(
+                        ChunkRow.transcript_id == claim.transcript,
+                        ChunkRow.index == claim.index,
+                        ChunkRow.fence == claim.fence,
+                        ChunkRow.state == ChunkState.LEASED,
+                    )
+                    .values(state=ChunkState.READY, worker=None, lease_until=None, hinted_at=None)
+                )
 
     def holders(self) -> set[str]:
         """Workers that hold a lease."""

@@ -88,6 +88,22 @@ def open_database(where: Path | str) -> Engine:
     return engine
 
 
+def make_or_migrate(url: str) -> list[str]:
+    """Make a farm's ledger, or bring it up to this release's schema; returns the revisions it went through.
+
+    Raises:
+        LedgerError: a later release has made it; or it is in use in a way that does not let it be changed now.
+    """
+    from storage.migrations import migrate
+
+    engine = _postgres(url)
+    try:
+        with refusals(name_of(engine)), engine.begin() as connection:
+            return migrate(connection)
+    finally:
+        engine.dispose()
+
+
 def name_of(engine: Engine) -> str:
     """A ledger as people know it: its file, or its URL without the password."""
     if engine.dialect.name == "sqlite":

@@ -203,33 +203,39 @@ class Desk(Transactions):
 
     # The dispatcher's
 
-    def ingests(self, limit: int, again_after: float) -> list[int]:
+    def ingests(self, lane: int, limit: int, again_after: float) -> list[int]:
         """Accepted submissions of which no worker was told, or not for so many seconds; they count as told.
 
-        Tenants take turns: whoever has the fewest that are being transcribed goes first.
+        Tenants take turns, one submission each.
         """
         untold = or_(SubmissionRow.hinted_at.is_(None), SubmissionRow.hinted_at < database_clock() - again_after)
         due = or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before < database_clock())
-        waiting = (SubmissionRow.state == SubmissionState.ACCEPTED, SubmissionRow.paused.is_(False), due, untold)
+        waiting = (
+            SubmissionRow.state == SubmissionState.ACCEPTED,
+            SubmissionRow.lane == lane,
+            SubmissionRow.paused.is_(False),
+            due,
+            untold,
+        )
         with self._transaction() as session:
             place = func.row_number().over(
-                partition_by=(SubmissionRow.lane, SubmissionRow.tenant),
+                partition_by=SubmissionRow.tenant,
                 order_by=(
                     SubmissionRow.deadline_at.asc().nulls_last(),
                     SubmissionRow.priority.desc(),
                     SubmissionRow.id,
                 ),
             )
-            turns = select(SubmissionRow.id, SubmissionRow.lane, place.label("place")).where(*waiting).subquery()
-            chosen = select(turns.c.id).order_by(turns.c.lane, turns.c.place, turns.c.id).limit(limit)
+            turns = select(SubmissionRow.id, place.label("place")).where(*waiting).subquery()
+            chosen = select(turns.c.id).order_by(turns.c.place, turns.c.id).limit(limit)
             rows = session.execute(
                 update(SubmissionRow)
                 .where(SubmissionRow.id.in_(chosen), SubmissionRow.state == SubmissionState.ACCEPTED)
                 .values(hinted_at=database_clock())
-                .returning(SubmissionRow.id, SubmissionRow.lane)
+                .returning(SubmissionRow.id)
                 .execution_options(synchronize_session=False)
-            ).all()
-            return [id for id, _ in sorted(rows, key=lambda row: (row[1], row[0]))]
+            )
+            return sorted(id for (id,) in rows)
 
     def ahead(self) -> dict[int, int]:
         """By lane: samples of submissions that are being transcribed, as far as they are known."""

@@ -59,6 +59,7 @@ class Work:
     language_probability: float | None
     chunks_total: int
     chunks_open: int
+    sequential: bool
     document: dict[str, Any] | None
 
     @property
@@ -249,12 +250,29 @@ class Ledger(Chunks):
             decided = session.execute(
                 update(TranscriptRow)
                 .where(TranscriptRow.id == transcript, TranscriptRow.language.is_(None))
-                .values(language=language, language_probability=probability)
+                .values(language=language, language_probability=probability, elector=None, lease_until=None)
                 .returning(TranscriptRow.sequential, TranscriptRow.lane)
             ).all()
             for sequential, lane in decided:
                 if lane is None:
                     self._let_go(session, transcript, sequential=sequential)
+
+    def begin_election(self, transcript: int, worker: str) -> bool:
+        """Take on to detect a transcript's language; False where it is known, or somebody else has."""
+        with self._transaction() as session:
+            taken = session.execute(
+                update(TranscriptRow)
+                .where(
+                    TranscriptRow.id == transcript,
+                    TranscriptRow.language.is_(None),
+                    TranscriptRow.state == TranscriptState.TRANSCRIBING,
+                    TranscriptRow.lease_until.is_(None) | (TranscriptRow.lease_until < database_clock()),
+                )
+                .values(elector=worker, lease_until=database_clock() + self._lease_seconds)
+                .returning(TranscriptRow.id)
+                .execution_options(synchronize_session=False)
+            )
+            return bool(taken.all())
 
     @staticmethod
     def _let_go(session: Session, transcript: int, *, sequential: bool) -> None:
@@ -289,8 +307,10 @@ class Ledger(Chunks):
     def begin_merge(self, transcript: int) -> int | None:
         """Take the merge of a transcript without open chunks; returns its fence, None if it is not to be merged.
 
-        A merge that was begun and never ended is taken over: merging is pure, and only the last fence can end it.
+        A merge that was begun and did not end in time is taken over: merging is pure, and only the last fence can end
+        it. On one machine it is at once, as who began it may be dead.
         """
+        lapsed = TranscriptRow.lease_until.is_(None) | (TranscriptRow.lease_until < database_clock())
         with self._transaction() as session:
             return session.execute(
                 update(TranscriptRow)
@@ -298,8 +318,13 @@ class Ledger(Chunks):
                     TranscriptRow.id == transcript,
                     TranscriptRow.chunks_open == 0,
                     TranscriptRow.state.in_([TranscriptState.TRANSCRIBING, TranscriptState.MERGING]),
+                    lapsed | TranscriptRow.lane.is_(None),
                 )
-                .values(state=TranscriptState.MERGING, fence=TranscriptRow.fence + 1)
+                .values(
+                    state=TranscriptState.MERGING,
+                    fence=TranscriptRow.fence + 1,
+                    lease_until=database_clock() + self._lease_seconds,
+                )
                 .returning(TranscriptRow.fence)
                 .execution_options(synchronize_session=False)
             ).scalar()
@@ -360,5 +385,6 @@ class Ledger(Chunks):
             language_probability=row.language_probability,
             chunks_total=row.chunks_total,
             chunks_open=row.chunks_open,
+            sequential=row.sequential,
             document=row.document,
         )

@@ -102,7 +102,7 @@ class WorkerRow(Base):
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(String(80), primary_key=True)
-    role: Mapped[str] = mapped_column(String(16), comment="ingest, engine, merge or publish; or scheduler")
+    role: Mapped[str] = mapped_column(String(64), comment="engine, scheduler, or of ingest, merge, publish some")
     host: Mapped[str] = mapped_column(comment="of the machine it runs on")
     pid: Mapped[int]
     version: Mapped[str] = mapped_column(String(32), comment="of Stenopool")

@@ -33,8 +33,6 @@ class Hint:
 
     transcript: int
     index: int
-    engine_key: str
-    lane: int
     #: A worker died with it: it is to be decoded alone.
     suspect: bool
 
@@ -46,12 +44,17 @@ class Window(Transactions):
         """Engine key and lane of all that waits to be made ready."""
         with self._transaction() as session:
             rows = session.execute(select(TranscriptRow.engine_key, TranscriptRow.lane).where(*_ADMISSIBLE).distinct())
-            return [(key, lane) for key, lane in rows if lane is not None]
+            return sorted((key, lane) for key, lane in rows if lane is not None)
 
-    def ready(self, engine_key: str, lane: int) -> int:
-        """Chunks that are ready, and that nobody does yet."""
+    def ready(self) -> dict[tuple[str, int], int]:
+        """By engine key and lane: chunks that are ready, and that nobody does yet."""
         with self._transaction() as session:
-            return self._ready(session, engine_key, lane)
+            rows = session.execute(
+                select(ChunkRow.engine_key, ChunkRow.lane, func.count())
+                .where(ChunkRow.state == ChunkState.READY, ChunkRow.lane.is_not(None))
+                .group_by(ChunkRow.engine_key, ChunkRow.lane)
+            )
+            return {(key, lane): n for key, lane, n in rows if lane is not None}
 
     @staticmethod
     def _ready(session: Session, engine_key: str, lane: int) -> int:
@@ -139,13 +142,18 @@ class Window(Transactions):
         share.virtual_time = start + sum(end - begin for begin, end in spans) / SAMPLE_RATE / weight
         return len(spans)
 
-    def hints(self, limit: int, again_after: float) -> list[Hint]:
+    def hints(self, engine_key: str, lane: int, limit: int, again_after: float) -> list[Hint]:
         """Ready chunks of which no worker was told, or not for so many seconds, in their order; they count as told."""
         with self._transaction() as session:
             chosen = (
                 select(*_KEY)
-                .where(ChunkRow.lane.is_not(None), ChunkRow.state == ChunkState.READY, _untold(ChunkRow, again_after))
-                .order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
+                .where(
+                    ChunkRow.engine_key == engine_key,
+                    ChunkRow.lane == lane,
+                    ChunkRow.state == ChunkState.READY,
+                    _untold(ChunkRow, again_after),
+                )
+                .order_by(ChunkRow.rank, *_KEY)
                 .limit(limit)
                 .with_for_update(skip_locked=True)
                 .cte("chosen")
@@ -154,11 +162,11 @@ class Window(Transactions):
                 update(ChunkRow)
                 .where(tuple_(*_KEY).in_(select(chosen)))
                 .values(hinted_at=database_clock())
-                .returning(*_KEY, ChunkRow.engine_key, ChunkRow.lane, ChunkRow.rank, ChunkRow.crashes)
+                .returning(*_KEY, ChunkRow.rank, ChunkRow.crashes)
                 .execution_options(synchronize_session=False)
             ).all()
-        rows = sorted(rows, key=lambda row: (row.lane, row.rank, row.transcript_id, row.index))
-        return [Hint(row[0], row[1], row.engine_key, row.lane, row.crashes > 0) for row in rows]
+        rows = sorted(rows, key=lambda row: (row.rank, row.transcript_id, row.index))
+        return [Hint(row[0], row[1], row.crashes > 0) for row in rows]
 
     def elections(self, limit: int, again_after: float) -> list[tuple[int, str, int]]:
         """Transcripts whose language is to be detected, with engine key and lane; they count as told."""

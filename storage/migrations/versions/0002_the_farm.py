@@ -26,7 +26,7 @@ def upgrade() -> None:
         "workers",
         sa.Column("id", sa.String(length=80), nullable=False),
         sa.Column(
-            "role", sa.String(length=16), nullable=False, comment="ingest, engine, merge or publish; or scheduler"
+            "role", sa.String(length=64), nullable=False, comment="engine, scheduler, or of ingest, merge, publish some"
         ),
         sa.Column("host", sa.String(), nullable=False, comment="of the machine it runs on"),
         sa.Column("pid", sa.Integer(), nullable=False),
