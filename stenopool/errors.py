@@ -10,7 +10,8 @@
     │   └── WeightsMismatch   tensors that do not fit the model (models/whisper/weights.py: it has them all)
     ├── EngineError           the model or the device failed on a chunk
     │   └── DeviceFull        the device has no room for what it was asked to hold
-    └── LedgerError           the database of this machine refuses or is of another version
+    ├── LedgerError           the database of this machine refuses or is of another version
+    └── ServerError           a Redis or Postgres of this machine is not there, or does not start
 
 Every message is one line that names the thing and the cure; `retryable` says whether the same call can succeed
 later without anybody changing anything.
@@ -81,3 +82,7 @@ class DeviceFull(EngineError):  # noqa: N818
 
 class LedgerError(StenopoolError):
     """The database of this machine refuses, or is of another version."""
+
+
+class ServerError(StenopoolError):
+    """A Redis or Postgres of this machine is not there, or does not start."""
