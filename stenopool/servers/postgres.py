@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stenopool.errors import ServerError
 from stenopool.servers.account import Account
-from stenopool.servers.binaries import find_postgres
+from stenopool.servers.binaries import CURE, find_postgres
 from stenopool.servers.server import HOST, Server, private_file
 
 USER = "stenopool"
@@ -25,7 +25,7 @@ class Postgres(Server):
 
     Its data are in `cluster` there. Postgres refuses to run as root: started by root, it runs as the user `postgres`,
     else `nobody`. Where that user cannot come to the folder, as below /root, `cluster` is a link to a folder in
-    /var/lib/stenopool; where it cannot come to the programs, it is given a copy of them beside its data.
+    /var/lib/stenopool; where it cannot come to the programs of a wheel, it is given a copy of them beside its data.
 
     Args:
         data: its folder; made where there is none.
@@ -67,7 +67,8 @@ class Postgres(Server):
         made = self._cluster / "PG_VERSION"
         home = self._cluster.resolve().parent if made.exists() else self._home()
         self._programs = self._given or find_postgres(made.read_text().strip() if made.exists() else None)
-        if self._account is not None and not self._account.reaches(self._programs / "initdb"):
+        initdb = self._programs / "initdb"
+        if self._account is not None and initdb.exists() and not self._account.reaches(initdb):
             self._programs = _copied(self._programs, home / "programs")
         if not made.exists():
             self._make(home)
@@ -148,9 +149,14 @@ class Postgres(Server):
 
 
 def _copied(programs: Path, folder: Path) -> Path:
-    """A copy of an installation that everybody can read; its folder of programs."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """A copy of what a wheel carries that everybody can read; its folder of programs."""
     installed = programs.parent
+    if not installed.name.startswith("pginstall"):  # what else is below that folder, nobody knows
+        raise ServerError(
+            f"{programs}: only root can run these programs, and Postgres does not run as root; "
+            f"install Postgres for all users, or {CURE}"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
     copy = folder / installed.parent.name / installed.name
     shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("include", "*.a"))
     # Wheels carry their libraries beside the package.

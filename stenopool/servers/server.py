@@ -81,7 +81,7 @@ class Server(ABC):
         except OSError as error:
             self.stop()
             raise ServerError(
-                f"{self.data}: cannot be used by {self._name} ({error.strerror}); make room, or choose another folder"
+                f"{self.data}: cannot be used by {self._name} ({error.strerror or error}); make room, or choose another folder"
             ) from error
         except BaseException:
             self.stop()
@@ -168,7 +168,7 @@ class Server(ABC):
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     def _last_words(self) -> str:
-        lines = [line.strip() for line in self._said().splitlines() if line.strip()]
+        lines = [" ".join(line.split()) for line in self._said().splitlines() if line.strip()]
         telling = [line[line.index(word) :] for line in lines for word in self._telling if word in line]
         return (telling or lines or ["it said nothing"])[-1]
 
