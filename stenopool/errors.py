@@ -12,8 +12,9 @@
     │   └── DeviceFull        the device has no room for what it was asked to hold
     ├── QueueFull             a tenant has as much work queued as is allowed
     ├── BrokerUnreachable     Redis does not answer
-    └── LedgerError           the database refuses or is of another version
-        └── LedgerUnreachable the farm's database does not answer
+    ├── LedgerError           the database refuses or is of another version
+    │   └── LedgerUnreachable the farm's database does not answer
+    └── ServerError           a Redis or Postgres of this machine is not there, or does not start
 
 Every message is one line that names the thing and the cure; `retryable` says whether the same call can succeed
 later without anybody changing anything.
@@ -102,3 +103,7 @@ class LedgerUnreachable(LedgerError):  # noqa: N818 - read as a statement
     """The farm's database does not answer."""
 
     retryable = True
+
+
+class ServerError(StenopoolError):
+    """A Redis or Postgres of this machine is not there, or does not start."""
