@@ -199,22 +199,34 @@ def _cure(error: BaseException | None) -> str:
 
 def _check_revision(engine: Engine) -> None:
     """An empty ledger gets this release's schema, an older one of this machine is migrated; any other is refused."""
+    ours = engine.dialect.name == "sqlite"
     with engine.begin() as connection:
         known = revision(connection)
         if known is None:
-            if engine.dialect.name != "sqlite":
+            if not ours:
                 raise LedgerError(f"{name_of(engine)}: there is no ledger yet; make it with: stenopool migrate")
             Base.metadata.create_all(connection)
             stamp(connection)
-        elif known != REVISION and engine.dialect.name == "sqlite":
-            from storage.migrations import migrate  # Alembic takes longer to import than all of this
+            return
+    if known == REVISION:
+        return
+    if not ours:
+        raise LedgerError(
+            f"{name_of(engine)}: its schema is {known}, this release's is {REVISION}; bring it up to date with: "
+            "stenopool migrate"
+        )
+    from storage.migrations import migrate  # Alembic takes longer to import than all of this
 
-            migrate(connection)
-        elif known != REVISION:
-            raise LedgerError(
-                f"{name_of(engine)}: its schema is {known}, this release's is {REVISION}; bring it up to date with: "
-                "stenopool migrate"
-            )
+    with engine.connect() as connection:
+        # SQLite alters a table by making it anew, and rows that point to it would forbid that. Not in a transaction:
+        # there it would not be heard.
+        raw: Any = connection.connection.driver_connection
+        raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                migrate(connection)
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")
 
 
 #: Where Alembic keeps the revision.

@@ -39,8 +39,6 @@ def migrate(connection: Connection) -> list[str]:
         )
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
-    else:  # SQLite alters a table by making it anew, which leaves rows that point to it in the air for a moment
-        connection.execute(text("PRAGMA defer_foreign_keys=ON"))
     steps = known[0 if before is None else known.index(before) + 1 :]
     if before == known[0]:
         command.stamp(config, before)  # made before there were migrations

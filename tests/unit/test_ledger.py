@@ -171,6 +171,7 @@ def test_a_plan_is_kept_as_it_was_made(ledger: Ledger) -> None:
         language_probability=None,
         chunks_total=2,
         chunks_open=2,
+        sequential=False,
         document=None,
     )
     assert ledger.work(work.id) == ledger.latest(RECORDING, "work") == work
@@ -271,7 +272,8 @@ def test_a_language_that_was_given_stays(ledger: Ledger) -> None:
 def test_a_chunk_goes_from_ready_to_leased_to_done(engine: Engine, ledger: Ledger) -> None:
     """Each step leaves in its row what the next one needs, and nothing else."""
     work = plan(ledger, 1)
-    place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S, "speech": None, "carried": None}
+    queue = {"engine_key": "", "lane": None, "rank": 0, "crashes": 0, "hinted_at": None}
+    place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S, "speech": None, "carried": None, **queue}
     ready = {"state": "ready", "attempt": 0, "fence": 0, "worker": None, "lease_until": None, "result": None}
     assert table(engine, work.id) == [place | ready]
 
