@@ -92,8 +92,8 @@ def old_ledger(path: Path) -> None:
     """The ledger of the release before there were migrations, with a transcript of two chunks, one of them done."""
     with database(f"sqlite:///{path}") as engine, engine.begin() as connection:
         command.upgrade(alembic(connection), "0001")
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executescript("""
+    with closing(sqlite3.connect(path)) as file, file:
+        file.executescript("""
             drop table alembic_version;
             create table meta (schema_version integer primary key);
             insert into meta values (3);
@@ -123,8 +123,8 @@ def test_a_ledger_of_this_machine_is_brought_up_to_date_as_it_is_opened(tmp_path
     ledger.close()
     with database(f"sqlite:///{path}") as engine:
         assert differences(engine) == []
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("pragma foreign_key_check").fetchall() == []
+    with closing(sqlite3.connect(path)) as file:
+        assert file.execute("pragma foreign_key_check").fetchall() == []
 
 
 def test_a_farms_ledger_is_not_made_by_looking(database_url: str) -> None:
