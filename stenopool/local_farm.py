@@ -127,7 +127,7 @@ class LocalFarm:
         Raises:
             UsageError: one of them does not begin in time; the line says where its log is.
         """
-        farm = Farm(self.places)
+        farm = Farm(self.places, lease=self.config.lease)
         deadline = time.monotonic() + timeout
         try:
             while not stop.is_set():

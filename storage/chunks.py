@@ -73,13 +73,13 @@ class Chunks(Transactions):
 
     def __init__(self, engine: Engine, *, lease: float = LEASE) -> None:
         super().__init__(engine)
-        self._lease_seconds = lease
+        self.lease = lease
 
     def claim(self, worker: str, transcripts: Sequence[int], limit: int) -> list[Claim]:
         """Lease up to `limit` ready chunks of those transcripts: of those planned first, in order of time."""
         with self._transaction() as session:
             ready = select(*_KEY).where(ChunkRow.transcript_id.in_(transcripts), ChunkRow.state == ChunkState.READY)
-            return self._lease(session, worker, ready.order_by(*_KEY), limit)
+            return self._take(session, worker, ready.order_by(*_KEY), limit)
 
     def claim_queued(
         self, worker: str, engine_key: str, limit: int, wanted: Sequence[tuple[int, int]] = ()
@@ -98,10 +98,10 @@ class Chunks(Transactions):
         with self._transaction() as session:
             if wanted:
                 named = ready.where(tuple_(*_KEY).in_(wanted))
-                claims = self._lease(session, worker, named.order_by(*_KEY), limit)
+                claims = self._take(session, worker, named.order_by(*_KEY), limit)
             if len(claims) < limit:
                 turn = ready.order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
-                claims += self._lease(session, worker, turn, limit - len(claims))
+                claims += self._take(session, worker, turn, limit - len(claims))
         return claims
 
     def claim_these(self, worker: str, chunks: Sequence[tuple[int, int]]) -> list[Claim]:
@@ -110,7 +110,7 @@ class Chunks(Transactions):
             tuple_(*_KEY).in_(chunks), ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
         )
         with self._transaction() as session:
-            return self._lease(session, worker, ready.order_by(*_KEY), len(chunks))
+            return self._take(session, worker, ready.order_by(*_KEY), len(chunks))
 
     def claim_suspect(self, worker: str, engine_key: str) -> Claim | None:
         """Lease a chunk that a worker died with, to be decoded alone; None where there is none."""
@@ -120,9 +120,9 @@ class Chunks(Transactions):
             .order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
         )
         with self._transaction() as session:
-            return next(iter(self._lease(session, worker, suspects, 1)), None)
+            return next(iter(self._take(session, worker, suspects, 1)), None)
 
-    def _lease(self, session: Session, worker: str, ready: Select[int, int], limit: int) -> list[Claim]:
+    def _take(self, session: Session, worker: str, ready: Select[int, int], limit: int) -> list[Claim]:
         """Those of the ready chunks that nobody else is about to take."""
         # A common table expression is evaluated once; a subquery, Postgres may run again for each row that it updates.
         chosen = ready.limit(max(0, limit)).with_for_update(skip_locked=True).cte("chosen")
@@ -134,7 +134,7 @@ class Chunks(Transactions):
                 worker=worker,
                 attempt=ChunkRow.attempt + 1,
                 fence=ChunkRow.fence + 1,
-                lease_until=database_clock() + self._lease_seconds,
+                lease_until=database_clock() + self.lease,
             )
             .returning(*_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
             .execution_options(synchronize_session=False)
@@ -150,7 +150,7 @@ class Chunks(Transactions):
             session.execute(
                 update(ChunkRow)
                 .where(ChunkRow.worker == worker, ChunkRow.state == ChunkState.LEASED)
-                .values(lease_until=database_clock() + self._lease_seconds)
+                .values(lease_until=database_clock() + self.lease)
             )
 
     def release(self, workers: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -35,8 +35,7 @@ from storage.tables import (
 )
 from storage.transactions import Transactions
 
-#: Seconds that a claim is good for, unless it is renewed.
-LEASE = 60.0
+LEASE = 60.0  # seconds
 #: Times that a stage may be begun.
 ATTEMPTS = 3
 
@@ -101,7 +100,11 @@ class Submission:
 
 
 class Desk(Transactions):
-    """Queries and transitions of submissions."""
+    """Queries and transitions of submissions; a claim is good for `lease` seconds, unless it is renewed."""
+
+    def __init__(self, engine: Engine, *, lease: float = LEASE) -> None:
+        super().__init__(engine)
+        self.lease = lease
 
     # Handing in
 
@@ -332,7 +335,7 @@ class Desk(Transactions):
                     worker=worker,
                     attempt=SubmissionRow.attempt + 1,
                     fence=SubmissionRow.fence + 1,
-                    lease_until=database_clock() + LEASE,
+                    lease_until=database_clock() + self.lease,
                 )
                 .returning(SubmissionRow.id)
                 .execution_options(synchronize_session=False)
@@ -341,7 +344,7 @@ class Desk(Transactions):
 
     def renew(self, submission: Submission) -> bool:
         """Prolong the lease of a claim; False where it was lost, or the submission was cancelled."""
-        return self._end(submission, lease_until=database_clock() + LEASE)
+        return self._end(submission, lease_until=database_clock() + self.lease)
 
     def transcribing(self, submission: Submission, transcripts: Iterable[tuple[int, int]], duration: int) -> bool:
         """It is ingested: these are its transcripts, channel and id, of so many samples. False if the claim is void."""

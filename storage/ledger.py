@@ -268,7 +268,7 @@ class Ledger(Chunks):
                     TranscriptRow.state == TranscriptState.TRANSCRIBING,
                     TranscriptRow.lease_until.is_(None) | (TranscriptRow.lease_until < database_clock()),
                 )
-                .values(elector=worker, lease_until=database_clock() + self._lease_seconds)
+                .values(elector=worker, lease_until=database_clock() + self.lease)
                 .returning(TranscriptRow.id)
                 .execution_options(synchronize_session=False)
             )
@@ -323,7 +323,7 @@ class Ledger(Chunks):
                 .values(
                     state=TranscriptState.MERGING,
                     fence=TranscriptRow.fence + 1,
-                    lease_until=database_clock() + self._lease_seconds,
+                    lease_until=database_clock() + self.lease,
                 )
                 .returning(TranscriptRow.fence)
                 .execution_options(synchronize_session=False)

@@ -114,12 +114,12 @@ class StandIn:
 def main(seconds: float) -> int:
     """Be a worker."""
     from stenopool.config import Config
-    from workers.farm import Farm, find_farm
+    from workers.farm import Farm
     from workers.tasks import run_engine
 
     logging.basicConfig(level=logging.WARNING)
     make: Callable[[], Any] = lambda: StandIn(seconds)  # noqa: E731
-    farm = Farm(find_farm(Config.from_env()))
+    farm = Farm.find(Config.from_env())
     try:
         return run_engine(farm, make)
     finally:

@@ -19,9 +19,6 @@ from storage.ledger import Ledger
 from storage.objects import ObjectStore
 from storage.stores import open_store
 
-#: Seconds that a worker's claim of chunks is good for; it is renewed every third of it.
-LEASE = 60.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
@@ -69,13 +66,22 @@ def find_farm(config: Config) -> Places:
 class Farm:
     """A farm's ledger, objects and broker, each opened when it is first needed. Close it in the end.
 
+    Args:
+        lease: seconds that a worker's claim is good for; it is renewed every third of it.
+
     Raises:
         LedgerError: the database is not there, or has another release's schema.
         StoreError: the object store cannot be used.
     """
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, *, lease: float) -> None:
         self.places = places
+        self.lease = lease
+
+    @classmethod
+    def find(cls, config: Config) -> Farm:
+        """That of `find_farm`."""
+        return cls(find_farm(config), lease=config.lease)
 
     @cached_property
     def database(self) -> Engine:
@@ -85,12 +91,12 @@ class Farm:
     @cached_property
     def ledger(self) -> Ledger:
         """Recordings, transcripts, chunks."""
-        return Ledger(self.database, lease=LEASE)
+        return Ledger(self.database, lease=self.lease)
 
     @cached_property
     def desk(self) -> Desk:
         """Submissions."""
-        return Desk(self.database)
+        return Desk(self.database, lease=self.lease)
 
     @cached_property
     def fleet(self) -> Fleet:

@@ -20,12 +20,12 @@ from models.engine import Engine
 from stenopool.errors import EngineError, LedgerUnreachable
 from stenopool.version import __version__
 from storage.fleet import Worker
-from workers.farm import LEASE, Farm
+from workers.farm import Farm
 from workers.media import Decoder
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two signs of life.
+#: Seconds between two signs of life; less where leases are short.
 BEAT = 5.0
 #: Seconds without progress at which a device counts as hung: longer than any block of any model takes.
 HUNG_AFTER = 300.0
@@ -69,8 +69,8 @@ def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0
 
 
 def _beat(farm: Farm, worker: Worker, stalled: Callable[[], float], stop: threading.Event) -> None:
-    renewed = -LEASE
-    while not stop.wait(BEAT):
+    renewed = -farm.lease
+    while not stop.wait(min(BEAT, farm.lease / 6)):
         if stalled() > HUNG_AFTER:
             _log.critical("%s: the device has not come back for %d s; this worker ends", worker.id, HUNG_AFTER)
             logging.shutdown()
@@ -79,7 +79,7 @@ def _beat(farm: Farm, worker: Worker, stalled: Callable[[], float], stop: thread
             if not farm.fleet.seen(worker.id):
                 farm.fleet.join(replace(worker, state="working"))
             # A device that hangs must not keep its chunks from others.
-            if time.monotonic() - renewed > LEASE / 3 and stalled() < LEASE / 3:
+            if time.monotonic() - renewed > farm.lease / 3 and stalled() < farm.lease / 3:
                 farm.ledger.renew(worker.id)
                 renewed = time.monotonic()
         except LedgerUnreachable as error:

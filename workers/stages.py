@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -20,7 +21,7 @@ from stenopool.domain import DType, Transcript
 from stenopool.errors import LedgerUnreachable, StenopoolError
 from stenopool.formats import FORMATS, render
 from stenopool.options import options_of
-from storage.desk import LEASE, Submission
+from storage.desk import Submission
 from storage.ledger import Queued
 from storage.tables import SubmissionState, TranscriptState
 from workers.aggregate import aggregate, transcript_of
@@ -140,21 +141,19 @@ class Stages:
         stop, done = threading.Event(), threading.Event()
 
         def renew() -> None:
-            lost_after = 0.0
-            while not done.wait(1.0):
-                lost_after += 1.0
-                if self._closing.is_set():
+            renewed = time.monotonic()
+            while not done.wait(min(1.0, self._farm.lease / 6)):
+                age = time.monotonic() - renewed
+                if self._closing.is_set() or age > self._farm.lease * 2 / 3:
                     stop.set()
-                if lost_after < LEASE / 3:
+                if age < self._farm.lease / 3:
                     continue
                 try:
                     if not self._farm.desk.renew(submission):
                         stop.set()
-                    lost_after = 0.0
+                    renewed = time.monotonic()
                 except LedgerUnreachable as error:
                     _log.warning("%s", error)
-                    if lost_after > LEASE * 2 / 3:
-                        stop.set()
 
         thread = threading.Thread(target=renew, name="renew", daemon=True)
         thread.start()

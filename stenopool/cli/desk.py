@@ -33,9 +33,9 @@ _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @contextmanager
 def _farm() -> Iterator[Farm]:
-    from workers.farm import Farm, find_farm
+    from workers.farm import Farm
 
-    farm = Farm(find_farm(Config.from_env()))
+    farm = Farm.find(Config.from_env())
     try:
         yield farm
     finally:

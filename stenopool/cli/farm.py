@@ -106,11 +106,10 @@ def _write_state(config: Config, farm: LocalFarm) -> None:
 
 
 def _say_ready(config: Config, *, as_json: bool) -> None:
-    from workers.farm import find_farm, places_file
+    from workers.farm import places_file
 
     state = json.loads(_state_file(config).read_text())
     places = json.loads(places_file(config).read_text())
-    find_farm(config)
     if as_json:
         click.echo(json.dumps(places | state, indent=2))
         return
@@ -207,7 +206,7 @@ def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
       stenopool worker --role engine --model openai/whisper-large-v3-turbo
     """
     from models.device import use_compile_cache
-    from workers.farm import Farm, find_farm
+    from workers.farm import Farm
     from workers.tasks import run_engine, run_stages
 
     if ENGINE in roles and len(roles) > 1:
@@ -215,7 +214,7 @@ def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
     _supervise(supervised)
     loading = taken_loading(arguments)
     config = Config.from_env()
-    farm = Farm(find_farm(config))
+    farm = Farm.find(config)
     try:
         if ENGINE in roles:
             use_compile_cache(config.cache / "xla")
@@ -238,11 +237,11 @@ def scheduler(context: click.Context, supervised: bool) -> None:
       stenopool scheduler
     """
     from scheduler.dispatch import Dispatcher
-    from workers.farm import Farm, find_farm
+    from workers.farm import Farm
     from workers.lifecycle import alive, new_worker
 
     _supervise(supervised)
-    farm = Farm(find_farm(Config.from_env()))
+    farm = Farm.find(Config.from_env())
     try:
         with alive(farm, new_worker("scheduler")):
             Dispatcher(farm.database, farm.broker).run(context.obj)

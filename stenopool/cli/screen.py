@@ -19,7 +19,7 @@ class Screen:
 
     def __init__(self, farm: LocalFarm) -> None:
         self._local = farm
-        self._farm = Farm(farm.places)
+        self._farm = Farm(farm.places, lease=farm.config.lease)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -21,7 +21,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_defaults_are_those_of_the_table(home: Path) -> None:
     """What the documentation lists is what happens."""
-    defaults = {setting.name: Path(setting.default).expanduser() for setting in SETTINGS if setting.default}
+    paths = [setting for setting in SETTINGS if setting.default.startswith("~")]
+    defaults = {setting.name: Path(setting.default).expanduser() for setting in paths}
+    assert {setting.name: setting.default for setting in SETTINGS if setting not in paths} == {
+        "STENOPOOL_DATABASE": "",
+        "STENOPOOL_BROKER": "",
+        "STENOPOOL_STORE": "",
+        "STENOPOOL_LEASE": "60",
+    }
 
     assert defaults == {
         "STENOPOOL_HOME": home / ".local/share/stenopool",
@@ -40,10 +47,11 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_DATABASE": "postgresql://e",
         "STENOPOOL_BROKER": "redis://f",
         "STENOPOOL_STORE": "s3://g",
+        "STENOPOOL_LEASE": "5",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
     assert Config.from_env(env) == Config(
-        home=Path("/a"), cache=Path("/b"), database="postgresql://e", broker="redis://f", store="s3://g"
+        home=Path("/a"), cache=Path("/b"), database="postgresql://e", broker="redis://f", store="s3://g", lease=5.0
     )
 
 
@@ -87,3 +95,10 @@ def test_the_home_of_nobody(name: str) -> None:
         Config.from_env({name: "~no-such-user/pool"})
 
     assert str(error.value) == (f"~no-such-user/pool: there is no such home directory; set {name} to an absolute path")
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-5", "nan", "1e9"])
+def test_a_lease_that_is_none_is_refused(value: str) -> None:
+    """In a line that says what it takes."""
+    with pytest.raises(UsageError, match=rf"^STENOPOOL_LEASE is '{value}'; set it to seconds, from 1 to a day$"):
+        Config.from_env({"STENOPOOL_LEASE": value})
