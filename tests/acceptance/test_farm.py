@@ -92,7 +92,7 @@ def farm(folder: Path) -> Iterator[Farm]:
     children = psutil.Process(where["pid"]).children(recursive=True)
     yield farm
     farm.run("down")
-    gone, alive = psutil.wait_procs(children, 10)
+    _, alive = psutil.wait_procs(children, 10)
     assert not alive, alive
     assert not (folder / "home" / "farm" / "places.json").exists()
 
