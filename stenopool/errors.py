@@ -14,6 +14,8 @@
     ├── BrokerUnreachable     Redis does not answer
     ├── LedgerError           the database refuses or is of another version
     │   └── LedgerUnreachable the farm's database does not answer
+    ├── StoreError            the object store cannot be reached, or refuses
+    │   └── FolderError       a folder of objects (a LedgerError as well: on one machine both are one disk)
     └── ServerError           a Redis or Postgres of this machine is not there, or does not start
 
 Every message is one line that names the thing and the cure; `retryable` says whether the same call can succeed
@@ -107,3 +109,15 @@ class LedgerUnreachable(LedgerError):  # noqa: N818 - read as a statement
 
 class ServerError(StenopoolError):
     """A Redis or Postgres of this machine is not there, or does not start."""
+
+
+class StoreError(StenopoolError):
+    """The object store cannot be reached, or refuses; retryable where it may answer later."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class FolderError(StoreError, LedgerError):
+    """A folder of objects cannot be read or written to; on one machine it lies beside the ledger, on one disk."""

@@ -24,7 +24,7 @@ from stenopool.domain import MULTIPLE, SAMPLE_RATE, ChunkResult, Options, Span
 from stenopool.errors import DeviceFull, EngineError, LedgerError
 from storage.chunks import Claim
 from storage.ledger import Ledger, Work
-from storage.objects import FolderStore
+from storage.objects import ObjectStore
 from storage.records import record_of_result
 from workers.assignment import Assignment
 from workers.decoding import decoding_of
@@ -82,7 +82,7 @@ class Transcriber:
     def __init__(
         self,
         ledger: Ledger,
-        store: FolderStore,
+        store: ObjectStore,
         worker: str,
         assignment: Assignment,
         vocabulary: Vocabulary,
