@@ -171,7 +171,15 @@ class Window(Transactions):
     def elections(self, limit: int, again_after: float) -> list[tuple[int, str, int]]:
         """Transcripts whose language is to be detected, with engine key and lane; they count as told."""
         return self._tell(
-            (*_ALIVE, TranscriptRow.language.is_(None), TranscriptRow.paused.is_(False), _lapsed()), limit, again_after
+            (
+                *_ALIVE,
+                TranscriptRow.language.is_(None),
+                TranscriptRow.chunks_open > 0,  # where all is silence, nobody can be asked
+                TranscriptRow.paused.is_(False),
+                _lapsed(),
+            ),
+            limit,
+            again_after,
         )
 
     def merges(self, limit: int, again_after: float) -> list[int]:
