@@ -141,8 +141,7 @@ def test_silence_and_what_is_no_sound(farm: Farm) -> None:
     [silence] = json.loads(done.stdout)
     assert (silence["name"], silence["state"]) == ("silence.wav", "completed_empty")
     lines = done.stderr.splitlines()
-    assert [line for line in lines if line.startswith("stenopool: diary.mp3: is not audio or video")]
-    assert [line for line in lines if line.startswith("stenopool: nothing.mp3: no such file")]
+    assert lines == ["stenopool: diary.mp3: is text, not audio or video", "stenopool: nothing.mp3: does not exist"]
 
 
 def test_the_language_is_detected_and_options_travel(farm: Farm) -> None:
