@@ -147,7 +147,8 @@ class Proxy:
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):  # either side has gone, or we go
             pass
         finally:
-            await _leave(writer)
+            writer.close()
+            await _gone(writer)
             del self._open[writer]
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
@@ -170,8 +171,9 @@ class Proxy:
                 await up  # until the client gives up
         finally:
             up.cancel()
+            to_server.close()  # before anything is awaited: we may be cancelled there
             await asyncio.gather(up, return_exceptions=True)
-            await _leave(to_server)
+            await _gone(to_server)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
@@ -194,8 +196,7 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     await reader.readexactly(int(headers.get("content-length", 0)))
 
 
-async def _leave(writer: asyncio.StreamWriter) -> None:
-    writer.close()
+async def _gone(writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):  # it was reset
         await writer.wait_closed()
 

@@ -23,7 +23,6 @@ from tests import sounds
 from workers.decoders import Decoders, decoders_for
 from workers.ingest import Ingested, Stopped, ingest
 
-
 #: Servers that other tests in this process have started.
 _SERVERS: list[psutil.Process] = []
 
