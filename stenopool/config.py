@@ -22,6 +22,10 @@ class Setting:
 SETTINGS = (
     Setting("STENOPOOL_HOME", "~/.local/share/stenopool", "the ledger and the objects of this machine"),
     Setting("STENOPOOL_CACHE", "~/.cache/stenopool", "compiled programs; safe to delete at any time"),
+    Setting("STENOPOOL_DATABASE", "", "a farm's ledger: postgresql://user:password@host/name"),
+    Setting("STENOPOOL_BROKER", "", "a farm's Redis: redis://:password@host:6379/0"),
+    Setting("STENOPOOL_STORE", "", "a farm's objects: s3://bucket/prefix?endpoint=https://host, or a shared folder"),
+    Setting("STENOPOOL_LEASE", "60", "seconds after which others do what a worker holds that gives no sign of life"),
 )
 
 
@@ -33,6 +37,17 @@ class Config:
     home: Path
     #: The compile cache (`xla/`), and what was learnt about this machine.
     cache: Path
+    #: Of a farm; None where there is none, or where `stenopool up` has made one on this machine.
+    database: str | None = None
+    broker: str | None = None
+    store: str | None = None
+    #: Seconds.
+    lease: float = 60.0
+
+    @property
+    def farm(self) -> Path:
+        """What `stenopool up` keeps of the farm on this machine."""
+        return self.home / "farm"
 
     @property
     def sizes(self) -> Path:
@@ -44,7 +59,7 @@ class Config:
         """Read the settings; the XDG base directories are honoured where ours are not set.
 
         Raises:
-            UsageError: a path begins with the home of a user who has none.
+            UsageError: a path begins with the home of a user who has none, or a number is none.
         """
         env = os.environ if environ is None else environ
         data = _base(env.get("XDG_DATA_HOME"), "~/.local/share")
@@ -52,6 +67,10 @@ class Config:
         return cls(
             home=_path("STENOPOOL_HOME", env.get("STENOPOOL_HOME") or f"{data}/stenopool"),
             cache=_path("STENOPOOL_CACHE", env.get("STENOPOOL_CACHE") or f"{cache}/stenopool"),
+            database=env.get("STENOPOOL_DATABASE") or None,
+            broker=env.get("STENOPOOL_BROKER") or None,
+            store=env.get("STENOPOOL_STORE") or None,
+            lease=_seconds("STENOPOOL_LEASE", env.get("STENOPOOL_LEASE") or "60"),
         )
 
 
@@ -63,6 +82,16 @@ def compiler_flags() -> str:
 def _base(given: str | None, default: str) -> str:
     """A base directory; the XDG specification has relative ones ignored."""
     return given if given and Path(given).is_absolute() else default
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 86_400:
+        raise UsageError(f"{name} is {value!r}; set it to seconds, from 1 to a day")
+    return seconds
 
 
 def _path(name: str, value: str) -> Path:

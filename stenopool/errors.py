@@ -10,7 +10,13 @@
     │   └── WeightsMismatch   tensors that do not fit the model (models/whisper/weights.py: it has them all)
     ├── EngineError           the model or the device failed on a chunk
     │   └── DeviceFull        the device has no room for what it was asked to hold
-    └── LedgerError           the database of this machine refuses or is of another version
+    ├── QueueFull             a tenant has as much work queued as is allowed
+    ├── BrokerUnreachable     Redis does not answer
+    ├── LedgerError           the database refuses or is of another version
+    │   └── LedgerUnreachable the farm's database does not answer
+    ├── StoreError            the object store cannot be reached, or refuses
+    │   └── FolderError       a folder of objects (a LedgerError as well: on one machine both are one disk)
+    └── ServerError           a Redis or Postgres of this machine is not there, or does not start
 
 Every message is one line that names the thing and the cure; `retryable` says whether the same call can succeed
 later without anybody changing anything.
@@ -79,5 +85,39 @@ class DeviceFull(EngineError):  # noqa: N818
         self.retryable = retryable
 
 
+class QueueFull(StenopoolError):  # noqa: N818 - read as a statement
+    """A tenant has as much work queued as is allowed."""
+
+    retryable = True
+
+
+class BrokerUnreachable(StenopoolError):  # noqa: N818 - read as a statement
+    """Redis does not answer."""
+
+    retryable = True
+
+
 class LedgerError(StenopoolError):
     """The database of this machine refuses, or is of another version."""
+
+
+class LedgerUnreachable(LedgerError):  # noqa: N818 - read as a statement
+    """The farm's database does not answer."""
+
+    retryable = True
+
+
+class ServerError(StenopoolError):
+    """A Redis or Postgres of this machine is not there, or does not start."""
+
+
+class StoreError(StenopoolError):
+    """The object store cannot be reached, or refuses; retryable where it may answer later."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class FolderError(StoreError, LedgerError):
+    """A folder of objects cannot be read or written to; on one machine it lies beside the ledger, on one disk."""

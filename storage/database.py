@@ -1,4 +1,4 @@
-"""Opening the ledger: SQLite on one machine. Its clock, its transactions, its version."""
+"""Opening the ledger: SQLite on one machine, Postgres on a farm. Its clock, its transactions, its revision."""
 
 from __future__ import annotations
 
@@ -9,13 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Engine, Float, create_engine, event, insert, inspect, select
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import (
+    URL,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from stenopool.errors import LedgerError
-from storage.tables import SCHEMA_VERSION, Base, Meta
+from stenopool.errors import LedgerError, LedgerUnreachable
+from storage.tables import REVISION, Base
 
 #: Seconds that a writer waits for another to finish.
 BUSY_TIMEOUT = 60.0
@@ -33,12 +49,86 @@ def _sqlite_clock(*_: Any, **__: Any) -> str:
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
-def open_database(path: Path) -> Engine:
-    """Open the ledger of this machine, made if there is none.
+@compiles(database_clock, "postgresql")
+def _postgres_clock(*_: Any, **__: Any) -> str:
+    return "extract(epoch from clock_timestamp())"
+
+
+class as_json(FunctionElement[Any]):  # noqa: N801
+    """A value of a list of values, as the JSON that it is: Postgres takes it for a text, SQLite has no other type."""
+
+    inherit_cache = True
+
+
+@compiles(as_json, "postgresql")
+def _postgres_json(element: as_json, compiler: Any, **others: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **others)} AS JSON)"
+
+
+@compiles(as_json, "sqlite")
+def _sqlite_json(element: as_json, compiler: Any, **others: Any) -> str:
+    return str(compiler.process(element.clauses, **others))
+
+
+def open_database(where: Path | str) -> Engine:
+    """Open a ledger: in a file of this machine, made if there is none, or in the Postgres of a farm, by its URL.
+
+    An older ledger of this machine is brought up to this release's schema; a farm's is by `migrate`.
 
     Raises:
-        LedgerError: it cannot be opened, or another release's schema is in it.
+        LedgerError: it cannot be opened, or its schema is another release's.
     """
+    engine = _postgres(where) if isinstance(where, str) else _sqlite(where)
+    try:
+        with refusals(name_of(engine)):
+            _check_revision(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def make_or_migrate(url: str) -> list[str]:
+    """Make a farm's ledger, or bring it up to this release's schema; returns the revisions it went through.
+
+    Raises:
+        LedgerError: a later release has made it; or it is in use in a way that does not let it be changed now.
+    """
+    from storage.migrations import migrate
+
+    engine = _postgres(url)
+    try:
+        with refusals(name_of(engine)), engine.begin() as connection:
+            return migrate(connection)
+    finally:
+        engine.dispose()
+
+
+def name_of(engine: Engine) -> str:
+    """A ledger as people know it: its file, or its URL without the password."""
+    if engine.dialect.name == "sqlite":
+        return str(engine.url.database)
+    return engine.url.render_as_string(hide_password=True)
+
+
+def _postgres(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise LedgerError(
+            f"{url!r} is no database; STENOPOOL_DATABASE is postgresql://user:password@host/name"
+        ) from None
+    if parsed.get_backend_name() != "postgresql":
+        raise LedgerError(f"{parsed.get_backend_name()}: a farm's ledger is kept by Postgres; name one")
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg2"),
+        pool_pre_ping=True,  # a connection that the server closed is replaced, not failed with
+        pool_recycle=1800,
+        connect_args={"connect_timeout": 10, "application_name": "stenopool", "options": "-c lock_timeout=60s"},
+    )
+
+
+def _sqlite(path: Path) -> Engine:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -60,12 +150,6 @@ def open_database(path: Path) -> Engine:
     def _begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    try:
-        with refusals(path):
-            _check_version(engine)
-    except BaseException:
-        engine.dispose()
-        raise
     return engine
 
 
@@ -84,15 +168,18 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def refusals(database: object) -> Iterator[None]:
-    """What the ledger's file or its disk refuses, as a LedgerError that names the file and the cure."""
+def refusals(database: str) -> Iterator[None]:
+    """What the ledger or its disk refuses, as a LedgerError that names it and the cure."""
     try:
         yield
     except DatabaseError as error:
         # A broken constraint or a wrong statement is our own fault and keeps its traceback.
         if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
             raise
-        raise LedgerError(f"{database}: cannot be used as a ledger ({error.orig}); {_cure(error.orig)}") from error
+        reason = str(error.orig).strip().partition("\n")[0]
+        if not isinstance(error.orig, sqlite3.Error):
+            raise LedgerUnreachable(f"{database}: no ledger answers ({reason}); see that Postgres runs") from error
+        raise LedgerError(f"{database}: cannot be used as a ledger ({reason}); {_cure(error.orig)}") from error
 
 
 def _code(error: BaseException | None) -> int:
@@ -110,16 +197,66 @@ def _cure(error: BaseException | None) -> str:
             return "move it away or set STENOPOOL_HOME elsewhere"
 
 
-def _check_version(engine: Engine) -> None:
-    """Write this release's schema into an empty ledger; another release's ledger is left as it is."""
+def _check_revision(engine: Engine) -> None:
+    """An empty ledger gets this release's schema, an older one of this machine is migrated; any other is refused."""
+    ours = engine.dialect.name == "sqlite"
     with engine.begin() as connection:
-        known = inspect(connection).has_table(Meta.__tablename__)
-        version = connection.scalar(select(Meta.schema_version)) if known else None
-        if version is None:
+        known = revision(connection)
+        if known is None:
+            if not ours:
+                raise LedgerError(f"{name_of(engine)}: there is no ledger yet; make it with: stenopool migrate")
             Base.metadata.create_all(connection)
-            connection.execute(insert(Meta).values(schema_version=SCHEMA_VERSION))
-        elif version != SCHEMA_VERSION:
-            raise LedgerError(
-                f"{engine.url.database}: made by another release (schema {version}, this one has {SCHEMA_VERSION}); "
-                "use that release, or set STENOPOOL_HOME elsewhere"
-            )
+            stamp(connection)
+            return
+    if known == REVISION:
+        return
+    if not ours:
+        raise LedgerError(
+            f"{name_of(engine)}: its schema is {known}, this release's is {REVISION}; bring it up to date with: "
+            "stenopool migrate"
+        )
+    from storage.migrations import migrate  # Alembic takes longer to import than all of this
+
+    with engine.connect() as connection:
+        # SQLite alters a table by making it anew, and rows that point to it would forbid that. Not in a transaction:
+        # there it would not be heard.
+        raw: Any = connection.connection.driver_connection
+        raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                migrate(connection)
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")
+
+
+#: Where Alembic keeps the revision.
+_REVISIONS = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+#: Where ledgers did that were made before there were migrations, and the revision that was.
+_BEFORE = Table("meta", MetaData(), Column("schema_version", Integer, primary_key=True))
+FIRST = {3: "0001"}
+
+
+def revision(connection: Connection) -> str | None:
+    """Which schema a ledger has; None where it is empty.
+
+    Raises:
+        LedgerError: one from before there were migrations, which cannot be brought up to date.
+    """
+    tables = inspect(connection)
+    if tables.has_table(_REVISIONS.name):
+        return connection.scalar(select(_REVISIONS.c.version_num))
+    if not tables.has_table(_BEFORE.name):
+        return None
+    version = connection.scalar(select(_BEFORE.c.schema_version))
+    if version not in FIRST:
+        raise LedgerError(
+            f"{name_of(connection.engine)}: made by another release (schema {version}); use that release, or set "
+            "STENOPOOL_HOME elsewhere"
+        )
+    return FIRST[version]
+
+
+def stamp(connection: Connection) -> None:
+    """Say that an empty ledger was given this release's schema."""
+    _REVISIONS.create(connection)
+    connection.execute(insert(_REVISIONS).values(version_num=REVISION))

@@ -12,17 +12,17 @@ that finishes a chunk; whoever finds it at zero may begin the merge, and only on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select, tuple_, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
-from storage.database import database_clock, refusals
+from storage.chunks import Chunks
+from storage.database import database_clock
 from storage.tables import (
     COMPLETED,
     ChunkRow,
@@ -33,10 +33,6 @@ from storage.tables import (
     TranscriptRow,
     TranscriptState,
 )
-
-#: Seconds that a claim is good for, unless it is renewed. A process that ends is known at once by its lock; this is for
-#: one that hangs, and is longer than any turn of a slow model.
-LEASE = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +59,7 @@ class Work:
     language_probability: float | None
     chunks_total: int
     chunks_open: int
+    sequential: bool
     document: dict[str, Any] | None
 
     @property
@@ -72,40 +69,19 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """A chunk that a worker holds a lease on."""
+class Queued:
+    """Where a farm's transcript stands in the queue."""
 
-    transcript: int
-    chunk: Chunk
-    fence: int
-    #: What the chunk before it told, in a sequential transcript; None for the first.
-    carried: dict[str, Any] | None = field(default=None, hash=False)
-
-    @property
-    def index(self) -> int:
-        """Of the chunk."""
-        return self.chunk.index
-
-    @property
-    def span(self) -> Span:
-        """Of the chunk."""
-        return self.chunk.span
+    tenant: str
+    #: Which engines can decode it.
+    engine_key: str
+    lane: int
+    priority: int = 0
+    deadline_at: float | None = None
 
 
-class Ledger:
-    """Queries and transitions. Each method is one transaction and may be called from any thread."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Session]:
-        with refusals(self._engine.url.database), Session(self._engine) as session, session.begin():
-            yield session
+class Ledger(Chunks):
+    """Queries and transitions of recordings, transcripts and chunks."""
 
     # Recordings and where they came from
 
@@ -162,10 +138,10 @@ class Ledger:
 
     # Transcripts
 
-    def latest(self, recording: str, work_digest: str) -> Work | None:
+    def latest(self, recording: str, work_digest: str, tenant: str = "") -> Work | None:
         """The newest transcript of a recording by that model with those options."""
         with self._transaction() as session:
-            row = self._latest(session, recording, work_digest)
+            row = self._latest(session, recording, work_digest, tenant)
             return None if row is None else self._work(session, row)
 
     def work(self, transcript: int) -> Work:
@@ -187,16 +163,19 @@ class Ledger:
         silences: Iterable[tuple[Span, float]],
         sequential: bool = False,
         again: bool = False,
+        queued: Queued | None = None,
     ) -> Work:
         """Begin a transcript: its chunks, ready if the language is known, and its silences.
 
         In a `sequential` one only the first chunk is ready then, and each of the others once the one before it is done.
-        Where it has been begun, that one is returned; unless it is complete and to be done `again`: then this is the
-        next generation.
+        One that is `queued` has its chunks made ready by the dispatcher, as far as there is room for them.
+        Where it has been begun, that one is returned; unless it is complete and to be done `again`, or was cancelled:
+        then this is the next generation.
         """
         with self._transaction() as session:
-            latest = self._latest(session, recording, work_digest)
-            if latest is not None and not (again and latest.state in COMPLETED):
+            latest = self._latest(session, recording, work_digest, queued.tenant if queued else "")
+            over = COMPLETED if again else ()
+            if latest is not None and latest.state not in (*over, TranscriptState.CANCELLED):
                 return self._work(session, latest)
             planned = list(chunks)
             row = TranscriptRow(
@@ -210,7 +189,10 @@ class Ledger:
                 chunks_total=len(planned),
                 chunks_open=len(planned),
                 created_at=database_clock(),
+                **(asdict(queued) if queued else {}),
             )
+            if queued:  # a sequential one has the others made ready one by one as they are finished
+                row.chunks_waiting = min(len(planned), 1) if sequential else len(planned)
             session.add(row)
             session.flush()
             session.add_all(
@@ -221,6 +203,7 @@ class Ledger:
                     end=chunk.span.end,
                     speech=None if chunk.speech is None else [[run.start, run.end] for run in chunk.speech],
                     state=ChunkState.WAITING,
+                    **({"engine_key": queued.engine_key, "lane": queued.lane} if queued else {}),
                 )
                 for chunk in planned
             )
@@ -229,7 +212,7 @@ class Ledger:
                 for span, score in silences
             )
             session.flush()
-            if language is not None:
+            if language is not None and queued is None:
                 self._let_go(session, row.id, sequential=sequential)
             return self._work(session, row)
 
@@ -262,16 +245,34 @@ class Ledger:
             return [Span(start, end) for start, end in rows]
 
     def set_language(self, transcript: int, language: str, probability: float) -> None:
-        """Decide a transcript's language, once, and let its chunks go. A second decision has no effect."""
+        """Decide a transcript's language, once; its chunks may go now. A second decision has no effect."""
         with self._transaction() as session:
             decided = session.execute(
                 update(TranscriptRow)
                 .where(TranscriptRow.id == transcript, TranscriptRow.language.is_(None))
-                .values(language=language, language_probability=probability)
-                .returning(TranscriptRow.sequential)
+                .values(language=language, language_probability=probability, elector=None, lease_until=None)
+                .returning(TranscriptRow.sequential, TranscriptRow.lane)
             ).all()
-            for (sequential,) in decided:
-                self._let_go(session, transcript, sequential=sequential)
+            for sequential, lane in decided:
+                if lane is None:
+                    self._let_go(session, transcript, sequential=sequential)
+
+    def begin_election(self, transcript: int, worker: str) -> bool:
+        """Take on to detect a transcript's language; False where it is known, or somebody else has."""
+        with self._transaction() as session:
+            taken = session.execute(
+                update(TranscriptRow)
+                .where(
+                    TranscriptRow.id == transcript,
+                    TranscriptRow.language.is_(None),
+                    TranscriptRow.state == TranscriptState.TRANSCRIBING,
+                    TranscriptRow.lease_until.is_(None) | (TranscriptRow.lease_until < database_clock()),
+                )
+                .values(elector=worker, lease_until=database_clock() + self.lease)
+                .returning(TranscriptRow.id)
+                .execution_options(synchronize_session=False)
+            )
+            return bool(taken.all())
 
     @staticmethod
     def _let_go(session: Session, transcript: int, *, sequential: bool) -> None:
@@ -282,115 +283,6 @@ class Ledger:
             .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.WAITING, *first)
             .values(state=ChunkState.READY)
         )
-
-    # Chunks
-
-    def claim(self, worker: str, transcripts: Sequence[int], limit: int) -> list[Claim]:
-        """Lease up to `limit` ready chunks of those transcripts: of those planned first, in order of time."""
-        with self._transaction() as session:
-            key = (ChunkRow.transcript_id, ChunkRow.index)
-            chosen = (
-                select(*key)
-                .where(ChunkRow.transcript_id.in_(transcripts), ChunkRow.state == ChunkState.READY)
-                .order_by(*key)
-                .limit(max(0, limit))
-                .with_for_update(skip_locked=True)
-            )
-            rows = session.execute(
-                update(ChunkRow)
-                .where(tuple_(*key).in_(chosen), ChunkRow.state == ChunkState.READY)
-                .values(
-                    state=ChunkState.LEASED,
-                    worker=worker,
-                    attempt=ChunkRow.attempt + 1,
-                    fence=ChunkRow.fence + 1,
-                    lease_until=database_clock() + LEASE,
-                )
-                .returning(*key, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
-                .execution_options(synchronize_session=False)
-            ).all()
-            return [
-                Claim(transcript=transcript, chunk=_chunk(index, start, end, speech), fence=fence, carried=carried)
-                for transcript, index, start, end, fence, speech, carried in sorted(rows, key=lambda row: row[:2])
-            ]
-
-    def renew(self, worker: str) -> None:
-        """Prolong all leases of a worker that makes progress."""
-        with self._transaction() as session:
-            session.execute(
-                update(ChunkRow)
-                .where(ChunkRow.worker == worker, ChunkRow.state == ChunkState.LEASED)
-                .values(lease_until=database_clock() + LEASE)
-            )
-
-    def release(self, workers: Iterable[str]) -> None:
-        """Give back what these workers hold: they stop, or are known to be dead."""
-        with self._transaction() as session:
-            session.execute(
-                update(ChunkRow)
-                .where(ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
-                .values(state=ChunkState.READY, worker=None, lease_until=None)
-            )
-
-    def holders(self) -> set[str]:
-        """Workers that hold a lease."""
-        with self._transaction() as session:
-            rows = session.scalars(select(ChunkRow.worker).where(ChunkRow.state == ChunkState.LEASED).distinct())
-            return {worker for worker in rows if worker is not None}
-
-    def sweep(self) -> int:
-        """Make chunks ready again whose lease ran out; returns how many."""
-        with self._transaction() as session:
-            rows = session.execute(
-                update(ChunkRow)
-                .where(
-                    ChunkRow.state == ChunkState.LEASED,
-                    (ChunkRow.lease_until < database_clock()) | ChunkRow.lease_until.is_(None),
-                )
-                .values(state=ChunkState.READY, worker=None, lease_until=None)
-                .returning(ChunkRow.index)
-                .execution_options(synchronize_session=False)
-            )
-            return len(rows.all())
-
-    def finish(self, claim: Claim, result: Mapping[str, Any], carried: Mapping[str, Any] | None = None) -> int | None:
-        """Keep a chunk's result; returns how many chunks are still open, None if the lease was lost meanwhile.
-
-        In a sequential transcript the next chunk is ready from now on, and told what is `carried`.
-        """
-        with self._transaction() as session:
-            done = session.execute(
-                update(ChunkRow)
-                .where(
-                    ChunkRow.transcript_id == claim.transcript,
-                    ChunkRow.index == claim.index,
-                    ChunkRow.fence == claim.fence,
-                    ChunkRow.state == ChunkState.LEASED,
-                )
-                .values(state=ChunkState.DONE, result=dict(result), worker=None, lease_until=None)
-                .returning(ChunkRow.index)
-                .execution_options(synchronize_session=False)
-            ).all()
-            if not done:
-                return None
-            chunks_open, sequential = session.execute(
-                update(TranscriptRow)
-                .where(TranscriptRow.id == claim.transcript)
-                .values(chunks_open=TranscriptRow.chunks_open - 1)
-                .returning(TranscriptRow.chunks_open, TranscriptRow.sequential)
-                .execution_options(synchronize_session=False)
-            ).one()
-            if sequential:
-                session.execute(
-                    update(ChunkRow)
-                    .where(
-                        ChunkRow.transcript_id == claim.transcript,
-                        ChunkRow.index == claim.index + 1,
-                        ChunkRow.state == ChunkState.WAITING,
-                    )
-                    .values(state=ChunkState.READY, carried=None if carried is None else dict(carried))
-                )
-            return chunks_open
 
     def results(self, transcript: int) -> list[dict[str, Any]]:
         """What was heard in the chunks that are done, in order."""
@@ -415,8 +307,10 @@ class Ledger:
     def begin_merge(self, transcript: int) -> int | None:
         """Take the merge of a transcript without open chunks; returns its fence, None if it is not to be merged.
 
-        A merge that was begun and never ended is taken over: merging is pure, and only the last fence can end it.
+        A merge that was begun and did not end in time is taken over: merging is pure, and only the last fence can end
+        it. On one machine it is at once, as who began it may be dead.
         """
+        lapsed = TranscriptRow.lease_until.is_(None) | (TranscriptRow.lease_until < database_clock())
         with self._transaction() as session:
             return session.execute(
                 update(TranscriptRow)
@@ -424,8 +318,13 @@ class Ledger:
                     TranscriptRow.id == transcript,
                     TranscriptRow.chunks_open == 0,
                     TranscriptRow.state.in_([TranscriptState.TRANSCRIBING, TranscriptState.MERGING]),
+                    lapsed | TranscriptRow.lane.is_(None),
                 )
-                .values(state=TranscriptState.MERGING, fence=TranscriptRow.fence + 1)
+                .values(
+                    state=TranscriptState.MERGING,
+                    fence=TranscriptRow.fence + 1,
+                    lease_until=database_clock() + self.lease,
+                )
                 .returning(TranscriptRow.fence)
                 .execution_options(synchronize_session=False)
             ).scalar()
@@ -461,10 +360,14 @@ class Ledger:
                 remove()
 
     @staticmethod
-    def _latest(session: Session, recording: str, work_digest: str) -> TranscriptRow | None:
+    def _latest(session: Session, recording: str, work_digest: str, tenant: str) -> TranscriptRow | None:
         return session.scalar(
             select(TranscriptRow)
-            .where(TranscriptRow.recording_id == recording, TranscriptRow.work_digest == work_digest)
+            .where(
+                TranscriptRow.tenant == tenant,
+                TranscriptRow.recording_id == recording,
+                TranscriptRow.work_digest == work_digest,
+            )
             .order_by(TranscriptRow.generation.desc())
             .limit(1)
         )
@@ -482,10 +385,6 @@ class Ledger:
             language_probability=row.language_probability,
             chunks_total=row.chunks_total,
             chunks_open=row.chunks_open,
+            sequential=row.sequential,
             document=row.document,
         )
-
-
-def _chunk(index: int, start: int, end: int, speech: list[list[int]] | None) -> Chunk:
-    runs = None if speech is None else tuple(Span(*run) for run in speech)
-    return Chunk(index=index, span=Span(start, end), speech=runs)

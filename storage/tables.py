@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
-from sqlalchemy import JSON, ForeignKey, ForeignKeyConstraint, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    SmallInteger,
+    String,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-#: Written into every ledger; another number means another release made it.
-SCHEMA_VERSION = 3
+#: The last of `storage/migrations`: what a ledger made by this release is.
+REVISION = "0002"
+
+
+class Lane(IntEnum):
+    """Who goes first: whatever is urgent before whatever is normal before whatever is bulk."""
+
+    URGENT = 0
+    NORMAL = 1
+    BULK = 2
+
+
+class SubmissionState(StrEnum):
+    """The life of a submission, from the desk to publication."""
+
+    ACCEPTED = "accepted"
+    INGESTING = "ingesting"
+    TRANSCRIBING = "transcribing"
+    PUBLISHING = "publishing"
+    COMPLETED = "completed"
+    COMPLETED_WITH_GAPS = "completed_with_gaps"
+    COMPLETED_EMPTY = "completed_empty"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+#: Nothing more will happen to these.
+ENDED = (
+    SubmissionState.COMPLETED,
+    SubmissionState.COMPLETED_WITH_GAPS,
+    SubmissionState.COMPLETED_EMPTY,
+    SubmissionState.FAILED,
+    SubmissionState.CANCELLED,
+)
 
 
 class TranscriptState(StrEnum):
-    """The life of a transcript, from plan to publication."""
+    """The life of a transcript, from plan to merge."""
 
     TRANSCRIBING = "transcribing"
     MERGING = "merging"
@@ -21,9 +65,11 @@ class TranscriptState(StrEnum):
     COMPLETED_WITH_GAPS = "completed_with_gaps"
     #: No speech in the whole recording: a result, not a failure.
     COMPLETED_EMPTY = "completed_empty"
+    #: Nobody wants it any more.
+    CANCELLED = "cancelled"
 
 
-#: Nothing more will happen to these.
+#: Nothing more will happen to these, and they have a document.
 COMPLETED = (TranscriptState.COMPLETED, TranscriptState.COMPLETED_WITH_GAPS, TranscriptState.COMPLETED_EMPTY)
 
 
@@ -50,12 +96,93 @@ class Base(DeclarativeBase):
     )
 
 
-class Meta(Base):
-    """One row: which release's schema this is."""
+class WorkerRow(Base):
+    """A process that works, as it said of itself the last time; one that has not for long is gone."""
 
-    __tablename__ = "meta"
+    __tablename__ = "workers"
 
-    schema_version: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    role: Mapped[str] = mapped_column(String(64), comment="engine, scheduler, or of ingest, merge, publish some")
+    host: Mapped[str] = mapped_column(comment="of the machine it runs on")
+    pid: Mapped[int]
+    version: Mapped[str] = mapped_column(String(32), comment="of Stenopool")
+    state: Mapped[str] = mapped_column(String(16), comment="starting, working or draining")
+    model: Mapped[str | None] = mapped_column(comment="an engine's, as it was named")
+    model_digest: Mapped[str | None] = mapped_column(String(64))
+    dtype: Mapped[str | None] = mapped_column(String(16))
+    engine_key: Mapped[str | None] = mapped_column(String(64), comment="of the chunks that it decodes")
+    slots: Mapped[int] = mapped_column(server_default="0", comment="chunks that it decodes at once")
+    started_at: Mapped[float] = mapped_column(comment="database clock")
+    seen_at: Mapped[float] = mapped_column(comment="database clock")
+
+
+class TenantRow(Base):
+    """Whose work it is. One who was never described is made with what stands here as soon as they submit."""
+
+    __tablename__ = "tenants"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    weight: Mapped[float] = mapped_column(default=1.0, comment="share of the farm beside the others'")
+    max_queued: Mapped[int | None] = mapped_column(comment="submissions that may be open at once; null: any number")
+    created_at: Mapped[float] = mapped_column(comment="database clock")
+
+
+class ShareRow(Base):
+    """What a tenant has had of a lane, for start-time fair queueing."""
+
+    __tablename__ = "shares"
+
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"), primary_key=True)
+    lane: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    virtual_time: Mapped[float] = mapped_column(comment="seconds of audio admitted, over the tenant's weight")
+
+
+class SubmissionRow(Base):
+    """A file as somebody handed it in, with how it is to be transcribed and what became of it."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (
+        UniqueConstraint("tenant", "idempotency_key"),
+        Index(None, "state", "lane", "id"),
+        Index(None, "tenant", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
+    name: Mapped[str] = mapped_column(comment="what people call it, and its outputs are named after")
+    source: Mapped[str] = mapped_column(comment="key of the file in the object store")
+    file_sha256: Mapped[str] = mapped_column(String(64), comment="of the file's bytes")
+    idempotency_key: Mapped[str | None] = mapped_column(String(200), comment="a second submission with it is the first")
+    model: Mapped[str] = mapped_column(comment="as it was named")
+    options: Mapped[dict[str, object]] = mapped_column(JSON, comment="what changes the text, besides the model")
+    split: Mapped[bool] = mapped_column(comment="a transcript per channel; else they are mixed")
+    again: Mapped[bool] = mapped_column(comment="done again though it is done")
+    lane: Mapped[int] = mapped_column(SmallInteger)
+    priority: Mapped[int] = mapped_column(comment="within tenant and lane, the higher first")
+    deadline_at: Mapped[float | None] = mapped_column(comment="database clock; the earlier first")
+    paused: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str] = mapped_column(String(24))
+    duration: Mapped[int | None] = mapped_column(BigInteger, comment="samples of all its transcripts, once decoded")
+    error: Mapped[str | None] = mapped_column(comment="why it failed, in one line")
+    attempt: Mapped[int] = mapped_column(SmallInteger, default=0, comment="times it was claimed for the present stage")
+    fence: Mapped[int] = mapped_column(default=0, comment="raised at each claim; who comes with an older one is late")
+    worker: Mapped[str | None] = mapped_column(String(80))
+    lease_until: Mapped[float | None] = mapped_column(comment="database clock; after it, the claim is void")
+    not_before: Mapped[float | None] = mapped_column(comment="database clock; it failed, and is tried again then")
+    hinted_at: Mapped[float | None] = mapped_column(comment="database clock; when a worker was last told of it")
+    created_at: Mapped[float] = mapped_column(comment="database clock")
+    ended_at: Mapped[float | None] = mapped_column(comment="database clock")
+
+
+class SubmissionTranscriptRow(Base):
+    """A transcript that a submission waits for: one, or one per channel. Equal work of a tenant is done once."""
+
+    __tablename__ = "submission_transcripts"
+    __table_args__ = (Index(None, "transcript_id"),)
+
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
+    channel: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="from 1; 0: all mixed")
+    transcript_id: Mapped[int] = mapped_column(ForeignKey("transcripts.id"))
 
 
 class RecordingRow(Base):
@@ -85,20 +212,36 @@ class TranscriptRow(Base):
     """A version of a recording's text, from plan to publication."""
 
     __tablename__ = "transcripts"
-    __table_args__ = (UniqueConstraint("recording_id", "work_digest", "generation"),)
+    __table_args__ = (
+        UniqueConstraint("tenant", "recording_id", "work_digest", "generation"),
+        Index(None, "state", "lane", "engine_key"),
+        Index(None, "recording_id", "state"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), server_default="", comment="empty on one machine")
     recording_id: Mapped[str] = mapped_column(ForeignKey("recordings.id"))
     work_digest: Mapped[str] = mapped_column(String(64), comment="model, options and engine: what else is other work")
     generation: Mapped[int] = mapped_column(comment="from 1; a forced re-run makes the next")
     provenance: Mapped[dict[str, object]] = mapped_column(JSON, comment="model, digest, dtype, options, version")
     state: Mapped[str] = mapped_column(String(24))
     sequential: Mapped[bool] = mapped_column(comment="each chunk is told what was heard in the one before")
+    engine_key: Mapped[str] = mapped_column(String(64), server_default="", comment="which engines can decode it")
+    lane: Mapped[int | None] = mapped_column(
+        SmallInteger, comment="null on one machine: its chunks are ready without being admitted"
+    )
+    priority: Mapped[int] = mapped_column(server_default="0", comment="within tenant and lane, the higher first")
+    deadline_at: Mapped[float | None] = mapped_column(comment="database clock; the earlier first")
+    paused: Mapped[bool] = mapped_column(server_default=false(), comment="none of its chunks is admitted")
     language: Mapped[str | None] = mapped_column(String(16), comment="null until it is detected")
     language_probability: Mapped[float | None] = mapped_column(comment="null where it was given")
     chunks_total: Mapped[int]
     chunks_open: Mapped[int] = mapped_column(comment="counts down in the transaction that finishes a chunk; 0: merge")
+    chunks_waiting: Mapped[int] = mapped_column(server_default="0", comment="not admitted yet")
     fence: Mapped[int] = mapped_column(default=0, comment="raised by whoever begins the merge")
+    elector: Mapped[str | None] = mapped_column(String(80), comment="worker that detects its language")
+    lease_until: Mapped[float | None] = mapped_column(comment="database clock; after it, another may detect or merge")
+    hinted_at: Mapped[float | None] = mapped_column(comment="database clock; when a worker was last told of it")
     document: Mapped[dict[str, object] | None] = mapped_column(JSON, comment="segments and coverage, once merged")
     created_at: Mapped[float] = mapped_column(comment="database clock")
     completed_at: Mapped[float | None] = mapped_column(comment="database clock")
@@ -121,8 +264,25 @@ class ChunkRow(Base):
     __tablename__ = "chunks"
     __table_args__ = (
         Index(None, "transcript_id", "state"),
-        Index(None, "state", "lease_until"),
+        Index(
+            "ix_chunks_leased",
+            "lease_until",
+            postgresql_where=text("state = 'leased'"),
+            sqlite_where=text("state = 'leased'"),
+        ),
+        Index(
+            "ix_chunks_ready",
+            "engine_key",
+            "lane",
+            "rank",
+            "transcript_id",
+            "index",
+            postgresql_where=text("state = 'ready'"),
+            sqlite_where=text("state = 'ready'"),
+        ),
         ForeignKeyConstraint(["transcript_id"], ["transcripts.id"]),
+        # Rows change their state again and again: there is room for it in their own page.
+        {"postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.01}},
     )
 
     transcript_id: Mapped[int] = mapped_column(primary_key=True)
@@ -131,8 +291,15 @@ class ChunkRow(Base):
     end: Mapped[int] = mapped_column(comment="samples")
     speech: Mapped[list[list[int]] | None] = mapped_column(JSON, comment="[start, end] of each run; null without VAD")
     state: Mapped[str] = mapped_column(String(8))
+    engine_key: Mapped[str] = mapped_column(String(64), server_default="", comment="as its transcript's")
+    lane: Mapped[int | None] = mapped_column(SmallInteger, comment="as its transcript's")
+    rank: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="within the lane, the lower first")
     carried: Mapped[dict[str, object] | None] = mapped_column(JSON, comment="what the chunk before it tells")
     attempt: Mapped[int] = mapped_column(default=0, comment="times it was claimed")
+    crashes: Mapped[int] = mapped_column(
+        SmallInteger, server_default="0", comment="leases of it that ran out; from 1 on it is decoded alone"
+    )
+    hinted_at: Mapped[float | None] = mapped_column(comment="database clock; when a worker was last told of it")
     fence: Mapped[int] = mapped_column(
         default=0, comment="raised at each claim; a result under an older one is refused"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from models.engine import Engine
+    from stenopool.servers import Postgres, Redis
 
 # Read by JAX where it is first imported: nothing is promoted silently, neither dtypes nor ranks.
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
@@ -50,3 +52,41 @@ def shared_audio() -> Path:
     if not folder.is_dir():
         pytest.skip(f"there is no real speech in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    """A real Postgres of this test process, for tests that leave it as it is: one that kills it starts its own."""
+    from stenopool.servers import Postgres
+    from tests.servers import server_folder
+
+    with server_folder() as folder, Postgres(folder / "postgres", fsync=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A real Redis of this test process, for tests that leave it as it is."""
+    from stenopool.servers import Redis
+    from tests.servers import server_folder
+
+    with server_folder() as folder, Redis(folder / "redis", appendonly=False) as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres_server: Postgres) -> Iterator[str]:
+    """A Postgres database with nothing in it."""
+    from tests.servers import fresh_database
+
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: Redis) -> Iterator[str]:
+    """A Redis with nothing in it."""
+    from tests.servers import empty_redis
+
+    with empty_redis(redis_server) as url:
+        yield url

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from models.checkpoint import Checkpoint
 from models.device import resolve_dtype
+from models.engine import Engine
 from models.tokens import Vocabulary
 from stenopool.domain import MULTIPLE, SAMPLE_RATE, DType, Options, Provenance
 from stenopool.errors import UsageError
@@ -119,3 +120,18 @@ def assign(
     )
     only = "en" if not languages else options.languages[0] if len(options.languages) == 1 else None
     return Assignment(provenance, only_language=only, split=split, force=force)
+
+
+def engine_key(provenance: Provenance) -> str:
+    """A short name for the engines that can do a transcript: those of its model, its assistant and its dtype."""
+    return _engine_key(provenance.model_digest, provenance.assistant_digest, provenance.dtype)
+
+
+def engine_key_of(engine: Engine) -> str:
+    """The name of an engine among them."""
+    assistant = engine.assistant.digest if engine.assistant else None
+    return _engine_key(engine.checkpoint.digest, assistant, engine.dtype)
+
+
+def _engine_key(*parts: str | None) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

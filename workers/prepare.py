@@ -11,9 +11,10 @@ from pathlib import Path
 
 from scheduler.plan import Plan, SpeechRun, plan_islands, plan_recording, plan_whole, plan_without_vad
 from stenopool.domain import SAMPLE_RATE, Chunk, Span
-from storage.ledger import Ledger, Source, Work
-from storage.objects import FolderStore
+from storage.ledger import Ledger, Queued, Source, Work
+from storage.objects import ObjectStore
 from storage.records import record_of_provenance
+from storage.tables import TranscriptState
 from workers.assignment import Assignment
 from workers.ingest import Ingest, Ingested, digest_file, has_pcm
 from workers.media import probe
@@ -47,12 +48,13 @@ def prepare(
     source: SourceFile,
     assignment: Assignment,
     ledger: Ledger,
-    store: FolderStore,
+    store: ObjectStore,
     *,
     ingest: Ingest,
     planning: threading.Lock,
     stop: threading.Event,
     progress: Callable[[int], None],
+    queued: Queued | None = None,
 ) -> Prepared:
     """Look a file up in the ledger; decode and plan it if need be.
 
@@ -61,6 +63,7 @@ def prepare(
         planning: held while the ledger is asked or told.
         stop: set it to give up.
         progress: told how many samples were decoded so far.
+        queued: whose it is on a farm, and where it stands in the queue.
 
     Raises:
         MediaError: the file is no sound.
@@ -69,7 +72,7 @@ def prepare(
     probe(source.path)  # what is no sound is refused in its own words, before all of it is read
     file_sha256 = digest_file(source.path)
     with planning:
-        known = _known(source, file_sha256, assignment, ledger, store)
+        known = _known(source, file_sha256, assignment, ledger, store, queued)
     # By force, what is complete is done again; what a killed process began by force is gone on with.
     if known and not (assignment.force and known.known):
         return known
@@ -93,7 +96,7 @@ def prepare(
     recordings = {one.recording: one for one in heard}
     with planning:
         ledger.add_sources(file_sha256, sources)
-        works = {recording: _plan(one, assignment, ledger) for recording, one in recordings.items()}
+        works = {recording: _plan(one, assignment, ledger, queued) for recording, one in recordings.items()}
     # Another process may have finished these samples, and removed them, just before they were planned here.
     if not all(work.complete or has_pcm(store, recording, work.duration) for recording, work in works.items()):
         decode()
@@ -101,18 +104,30 @@ def prepare(
 
 
 def _known(
-    source: SourceFile, file_sha256: str, assignment: Assignment, ledger: Ledger, store: FolderStore
+    source: SourceFile,
+    file_sha256: str,
+    assignment: Assignment,
+    ledger: Ledger,
+    store: ObjectStore,
+    queued: Queued | None,
 ) -> Prepared | None:
     """What the ledger has of a file, if it can be gone on with without decoding the file."""
     sources = ledger.sources(file_sha256, split=assignment.split)
-    works = [ledger.latest(one.recording, assignment.digest) for one in sources]
-    usable = [work for work in works if work and (work.complete or has_pcm(store, work.recording, work.duration))]
+    tenant = queued.tenant if queued else ""
+    works = [ledger.latest(one.recording, assignment.digest, tenant) for one in sources]
+    usable = [
+        work
+        for work in works
+        if work
+        and work.state != TranscriptState.CANCELLED
+        and (work.complete or has_pcm(store, work.recording, work.duration))
+    ]
     if not sources or len(usable) < len(sources):
         return None
     return Prepared(source, tuple(sources), tuple(usable))
 
 
-def _plan(one: Ingested, assignment: Assignment, ledger: Ledger) -> Work:
+def _plan(one: Ingested, assignment: Assignment, ledger: Ledger, queued: Queued | None) -> Work:
     plan = plan_ingested(one, assignment)
     return ledger.plan(
         one.recording,
@@ -123,6 +138,7 @@ def _plan(one: Ingested, assignment: Assignment, ledger: Ledger) -> Work:
         silences=[(silence.span, silence.score) for silence in plan.silences],
         sequential=assignment.options.mode == "sequential",
         again=assignment.force,
+        queued=queued,
     )
 
 

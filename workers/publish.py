@@ -12,10 +12,10 @@ from stenopool.errors import UsageError
 from stenopool.formats import render
 
 
-def output_path(folder: Path, stem: str, transcript: Transcript, format: str) -> Path:
-    """Where one format of a transcript goes: `talk.srt`, or `talk.channel2.srt` where channels were split."""
+def output_name(stem: str, transcript: Transcript, format: str) -> str:
+    """What one format of a transcript is called: `talk.srt`, or `talk.channel2.srt` where channels were split."""
     channel = "" if transcript.channel is None else f".channel{transcript.channel}"
-    return folder / f"{stem}{channel}.{format}"
+    return f"{stem}{channel}.{format}"
 
 
 def open_folder(folder: Path) -> None:
@@ -40,7 +40,7 @@ def publish(transcript: Transcript, folder: Path, stem: str, formats: Iterable[s
     """
     written = []
     for format in formats:
-        path = output_path(folder, stem, transcript, format)
+        path = folder / output_name(stem, transcript, format)
         content = render(transcript, format).encode()
         try:
             if path.is_file() and path.read_bytes() == content:
@@ -53,13 +53,13 @@ def publish(transcript: Transcript, folder: Path, stem: str, formats: Iterable[s
     return written
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content so that no reader ever sees half of it."""
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Replace a file's content so that no reader ever sees half of it; `mode` is cut by the umask."""
     # Not tempfile's: its files are private, and reading the umask to mend that opens it to all threads for a moment.
     # Not the file's own name with something added: that may already be as long as a name can be.
     temporary = path.with_name(f".stenopool-{uuid.uuid4().hex}")
     try:
-        with temporary.open("xb") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

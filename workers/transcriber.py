@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -20,23 +20,22 @@ import numpy as np
 from models.decoding.requests import Decoding, Heard, Request
 from models.engine import Engine
 from models.tokens import Vocabulary
-from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Options, Span
+from stenopool.domain import MULTIPLE, SAMPLE_RATE, ChunkResult, Options, Span
 from stenopool.errors import DeviceFull, EngineError, LedgerError
-from storage.ledger import Claim, Ledger, Work
-from storage.objects import FolderStore
+from storage.chunks import Claim
+from storage.ledger import Ledger, Work
+from storage.objects import ObjectStore
 from storage.records import record_of_result
 from workers.assignment import Assignment
 from workers.decoding import decoding_of
 from workers.elections import Elections, Question
+from workers.hearing import ATTEMPTS, usual
 from workers.ingest import read_pcm
 from workers.prepare import SourceFile
 from workers.sequential import Passage, carried_of_record
 from workers.transcribe import chunk_result, silence
 
 RENEW_EVERY = 10.0  # seconds; leases are good for much longer
-
-#: Times that a chunk may fail alone before it becomes a gap.
-ATTEMPTS = 3
 
 
 class Observer(Protocol):
@@ -83,7 +82,7 @@ class Transcriber:
     def __init__(
         self,
         ledger: Ledger,
-        store: FolderStore,
+        store: ObjectStore,
         worker: str,
         assignment: Assignment,
         vocabulary: Vocabulary,
@@ -129,10 +128,7 @@ class Transcriber:
     @cached_property
     def _usual(self) -> Decoding:
         """How a chunk is decoded where nothing is special about it."""
-        whole = Chunk(index=0, span=Span(0, 0))
-        language = self._assignment.language if self._assignment.language != MULTIPLE else None
-        decoding = decoding_of(self._assignment.options, whole, self._vocabulary, language)
-        return replace(decoding, seek=self._sequential)
+        return usual(self._assignment.options, self._vocabulary, self._assignment.language)
 
     @property
     def _sequential(self) -> bool:

@@ -8,6 +8,7 @@ import threading
 
 import click
 
+from stenopool.cli import desk, farm
 from stenopool.cli.evaluate import evaluate
 from stenopool.cli.models import models
 from stenopool.cli.transcribe import transcribe
@@ -41,6 +42,8 @@ def cli() -> None:
 cli.add_command(transcribe)
 cli.add_command(evaluate)
 cli.add_command(models)
+for command in (*desk.COMMANDS, *farm.COMMANDS):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -37,6 +37,18 @@ def _formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
     return formats
 
 
+#: What to write, for every command that writes transcripts.
+formats_option = click.option(
+    "-f",
+    "--format",
+    "formats",
+    default="txt,srt,json",
+    show_default=True,
+    callback=_formats,
+    help=f"What to write, separated by commas: {', '.join(FORMATS)}.",
+)
+
+
 @click.command(cls=SectionedCommand, no_args_is_help=True)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
@@ -47,15 +59,7 @@ def _formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ..
     default=".",
     help="Folder for the transcripts, named as the files.",
 )
-@click.option(
-    "-f",
-    "--format",
-    "formats",
-    default="txt,srt,json",
-    show_default=True,
-    callback=_formats,
-    help=f"What to write, separated by commas: {', '.join(FORMATS)}.",
-)
+@formats_option
 @click.option(
     "--channels",
     type=click.Choice(["mix", "split"]),

@@ -1,4 +1,4 @@
-"""The environment: two settings, and what stands in where they are not set."""
+"""The environment: our settings, and what stands in where they are not set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stenopool.errors import UsageError
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home directory of this user, and none of our settings."""
-    for name in ("STENOPOOL_HOME", "STENOPOOL_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+    for name in (*(setting.name for setting in SETTINGS), "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
@@ -21,7 +21,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_defaults_are_those_of_the_table(home: Path) -> None:
     """What the documentation lists is what happens."""
-    defaults = {setting.name: Path(setting.default).expanduser() for setting in SETTINGS}
+    paths = [setting for setting in SETTINGS if setting.default.startswith("~")]
+    defaults = {setting.name: Path(setting.default).expanduser() for setting in paths}
+    assert {setting.name: setting.default for setting in SETTINGS if setting not in paths} == {
+        "STENOPOOL_DATABASE": "",
+        "STENOPOOL_BROKER": "",
+        "STENOPOOL_STORE": "",
+        "STENOPOOL_LEASE": "60",
+    }
 
     assert defaults == {
         "STENOPOOL_HOME": home / ".local/share/stenopool",
@@ -37,8 +44,15 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_CACHE": "/b",
         "XDG_DATA_HOME": "/c",
         "XDG_CACHE_HOME": "/d",
+        "STENOPOOL_DATABASE": "postgresql://e",
+        "STENOPOOL_BROKER": "redis://f",
+        "STENOPOOL_STORE": "s3://g",
+        "STENOPOOL_LEASE": "5",
     }
-    assert Config.from_env(env) == Config(home=Path("/a"), cache=Path("/b"))
+    assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
+    assert Config.from_env(env) == Config(
+        home=Path("/a"), cache=Path("/b"), database="postgresql://e", broker="redis://f", store="s3://g", lease=5.0
+    )
 
 
 def test_the_base_directories_are_honoured() -> None:
@@ -81,3 +95,10 @@ def test_the_home_of_nobody(name: str) -> None:
         Config.from_env({name: "~no-such-user/pool"})
 
     assert str(error.value) == (f"~no-such-user/pool: there is no such home directory; set {name} to an absolute path")
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-5", "nan", "1e9"])
+def test_a_lease_that_is_none_is_refused(value: str) -> None:
+    """In a line that says what it takes."""
+    with pytest.raises(UsageError, match=rf"^STENOPOOL_LEASE is '{value}'; set it to seconds, from 1 to a day$"):
+        Config.from_env({"STENOPOOL_LEASE": value})

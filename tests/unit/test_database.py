@@ -22,7 +22,7 @@ from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.database import database_clock, open_database
 from storage.ledger import Ledger, Source
-from storage.tables import SCHEMA_VERSION, Base
+from storage.tables import REVISION, Base
 
 
 @contextmanager
@@ -59,8 +59,8 @@ def test_a_ledger_is_made_where_there_is_none(tmp_path: Path) -> None:
 
     with closing(sqlite3.connect(path)) as connection:
         tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
-        assert tables == set(Base.metadata.tables)
-        assert connection.execute("select schema_version from meta").fetchall() == [(SCHEMA_VERSION,)]
+        assert tables == {*Base.metadata.tables, "alembic_version"}
+        assert connection.execute("select version_num from alembic_version").fetchall() == [(REVISION,)]
     with opened(path) as ledger:
         assert ledger.sources("file", split=False) == [source("ab")]
 
@@ -116,7 +116,7 @@ def test_many_first_openings_at_once(tmp_path: Path) -> None:
 
     for path in homes:
         with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("select schema_version from meta").fetchall() == [(SCHEMA_VERSION,)]
+            assert connection.execute("select version_num from alembic_version").fetchall() == [(REVISION,)]
 
 
 def test_a_first_opening_waits_for_another(tmp_path: Path) -> None:
@@ -162,13 +162,12 @@ def test_a_lock_that_nobody_gives_back(tmp_path: Path, monkeypatch: pytest.Monke
             )
 
 
-@pytest.mark.parametrize("version", [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1])
-def test_another_releases_ledger_is_refused_and_left_alone(tmp_path: Path, version: int) -> None:
+def test_a_ledger_from_before_the_first_migration_is_refused_and_left_alone(tmp_path: Path) -> None:
     """It says which release to use, and writes nothing into it: not even the tables that it lacks."""
     path = tmp_path / "ledger.sqlite"
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("create table meta (schema_version integer primary key)")
-        connection.execute("insert into meta values (?)", (version,))
+        connection.execute("insert into meta values (2)")
         connection.execute("create table chunks (id integer)")
     before = contents(path)
 
@@ -176,8 +175,25 @@ def test_another_releases_ledger_is_refused_and_left_alone(tmp_path: Path, versi
         open_database(path)
 
     assert one_line(error) == (
-        f"{path}: made by another release (schema {version}, this one has {SCHEMA_VERSION}); "
-        "use that release, or set STENOPOOL_HOME elsewhere"
+        f"{path}: made by another release (schema 2); use that release, or set STENOPOOL_HOME elsewhere"
+    )
+    assert contents(path) == before
+
+
+def test_a_later_releases_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """A revision that no migration of ours leads to."""
+    path = tmp_path / "ledger.sqlite"
+    with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update alembic_version set version_num = '9999'")
+    before = contents(path)
+
+    with pytest.raises(LedgerError) as error:
+        open_database(path)
+
+    assert one_line(error) == (
+        f"{path}: a later release has made it (schema 9999, this one has {REVISION}); use that release"
     )
     assert contents(path) == before
 

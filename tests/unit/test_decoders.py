@@ -18,10 +18,24 @@ import pytest
 from models.whisper.weights import WeightsMismatch
 from stenopool import errors
 from stenopool.errors import MediaMissing, MediaUnreadable, StenopoolError, UsageError
-from storage.objects import FolderStore
+from storage.folder import FolderStore
 from tests import sounds
 from workers.decoders import Decoders, decoders_for
 from workers.ingest import Ingested, Stopped, ingest
+
+#: Servers that other tests in this process have started.
+_SERVERS: list[psutil.Process] = []
+
+
+@pytest.fixture(autouse=True)
+def servers() -> None:
+    """What runs before a test is no decoder of it."""
+    _SERVERS[:] = psutil.Process().children()
+
+
+def children() -> list[psutil.Process]:
+    """Processes that a test has started and that were not looked after yet."""
+    return [child for child in psutil.Process().children() if child not in _SERVERS]
 
 
 @pytest.fixture
@@ -36,7 +50,7 @@ def decoders() -> Iterator[Decoders]:
     decoders = Decoders()
     yield decoders
     decoders.close()
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +75,7 @@ def run(
 
 def kill(path: Path) -> None:
     """kill -9 of the decoder that has the file open."""
-    for child in psutil.Process().children():
+    for child in children():
         if str(path) in [file.path for file in child.open_files()]:
             child.kill()
 
@@ -120,7 +134,7 @@ def test_it_ingests_as_we_do(decoders: Decoders, store: FolderStore, tmp_path: P
             assert other.activity is not None
             assert np.array_equal(one.activity.probabilities, other.activity.probabilities)
             assert (one.channel, one.recording, one.duration) == (other.channel, other.recording, other.duration)
-    assert len(psutil.Process().children()) == 1
+    assert len(children()) == 1
     assert len(store.idle("pcm", -1)) == 4
 
 
@@ -145,16 +159,16 @@ def test_what_is_no_sound_is_refused_in_the_same_words(decoders: Decoders, store
         with pytest.raises(kind) as ours:
             run(ingest, path, store)
         assert str(theirs.value) == str(ours.value)
-    [child] = psutil.Process().children()
+    [child] = children()
     assert run(decoders.ingest, sounds.SAMPLE, store)
-    assert [child] == psutil.Process().children()
+    assert [child] == children()
 
 
 def test_a_decoder_that_was_killed_is_replaced(decoders: Decoders, store: FolderStore, tmp_path: Path) -> None:
     """While it had nothing to do: the next file does not suffer."""
     path = sounds.write(tmp_path / "tone.wav", sounds.tone(2.0, rate=16_000))
     first = run(decoders.ingest, path, store)
-    [child] = psutil.Process().children()
+    [child] = children()
     child.kill()
 
     assert run(decoders.ingest, path, store)[0].recording == first[0].recording
@@ -185,7 +199,7 @@ def test_one_that_is_stopped_leaves_nothing(decoders: Decoders, store: FolderSto
     with pytest.raises(Stopped):
         run(decoders.ingest, long, store, lambda _: stop.set(), stop=stop)
 
-    assert psutil.Process().children() == []
+    assert children() == []
     assert drafts(tmp_path / "objects") == []
 
 
@@ -193,18 +207,18 @@ def test_one_that_does_not_listen_is_killed(store: FolderStore) -> None:
     """Stopped by a debugger, say: whoever leaves does not wait for it."""
     decoders = Decoders()
     run(decoders.ingest, sounds.SAMPLE, store)
-    [child] = psutil.Process().children()
+    [child] = children()
     child.suspend()
     decoders.close()
 
-    assert psutil.Process().children() == []
+    assert children() == []
 
 
 #: As a user writes it: without a guard around what the script does.
 SCRIPT = """
 import sys, threading
 from pathlib import Path
-from storage.objects import FolderStore
+from storage.folder import FolderStore
 from workers.decoders import Decoders
 
 print("begun", flush=True)

@@ -16,7 +16,7 @@ from models.engine import Engine
 from stenopool.config import Config
 from stenopool.domain import CoverageKind, Options
 from stenopool.errors import EngineError, LedgerError
-from storage.ledger import Claim
+from storage.chunks import Claim
 from tests import sounds
 from workers.local import Driver, Outcome
 from workers.prepare import SourceFile

@@ -23,8 +23,9 @@ from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
-from storage.database import database_clock, open_database
-from storage.ledger import LEASE, Claim, Ledger, Source, Work
+from storage.chunks import LEASE, Claim
+from storage.database import database_clock, make_or_migrate, open_database
+from storage.ledger import Ledger, Source, Work
 from storage.tables import COMPLETED, ChunkRow, RecordingRow, SilenceRow, SourceRow, TranscriptRow, TranscriptState
 
 S = 16_000  # one second
@@ -32,10 +33,15 @@ RECORDING, OTHER = "ab" * 32, "cd" * 32
 FILE = "ef" * 32
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """A database of its own."""
-    engine = open_database(tmp_path / "ledger.sqlite")
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A database of its own: that of one machine, and that of a farm."""
+    if request.param == "postgres":
+        url = request.getfixturevalue("database_url")
+        make_or_migrate(url)
+        engine = open_database(url)
+    else:
+        engine = open_database(tmp_path / "ledger.sqlite")
     yield engine
     engine.dispose()
 
@@ -46,6 +52,13 @@ def ledger(engine: Engine) -> Ledger:
     ledger = Ledger(engine)
     ledger.add_sources(FILE, [source(1, RECORDING), source(2, OTHER)])
     return ledger
+
+
+def place(engine: Engine) -> Path | str:
+    """What another process opens it by."""
+    if engine.dialect.name == "sqlite":
+        return Path(str(engine.url.database))
+    return engine.url.render_as_string(hide_password=False)
 
 
 def source(channel: int, recording: str = RECORDING, **other: Any) -> Source:
@@ -170,6 +183,7 @@ def test_a_plan_is_kept_as_it_was_made(ledger: Ledger) -> None:
         language_probability=None,
         chunks_total=2,
         chunks_open=2,
+        sequential=False,
         document=None,
     )
     assert ledger.work(work.id) == ledger.latest(RECORDING, "work") == work
@@ -270,7 +284,8 @@ def test_a_language_that_was_given_stays(ledger: Ledger) -> None:
 def test_a_chunk_goes_from_ready_to_leased_to_done(engine: Engine, ledger: Ledger) -> None:
     """Each step leaves in its row what the next one needs, and nothing else."""
     work = plan(ledger, 1)
-    place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S, "speech": None, "carried": None}
+    queue = {"engine_key": "", "lane": None, "rank": 0, "crashes": 0, "hinted_at": None}
+    place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S, "speech": None, "carried": None, **queue}
     ready = {"state": "ready", "attempt": 0, "fence": 0, "worker": None, "lease_until": None, "result": None}
     assert table(engine, work.id) == [place | ready]
 
@@ -650,8 +665,8 @@ from pathlib import Path
 from storage.database import open_database
 from storage.ledger import Ledger
 
-path, transcript, worker = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-ledger = Ledger(open_database(path))
+where, transcript, worker = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+ledger = Ledger(open_database(where if "://" in where else Path(where)))
 print("here", flush=True)
 sys.stdin.readline()
 while claims := ledger.claim(worker, [transcript], 3):
@@ -666,7 +681,7 @@ def test_processes_never_claim_the_same_chunk(engine: Engine, ledger: Ledger) ->
     work = plan(ledger, 200)
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", CLAIMER, str(engine.url.database), str(work.id), worker],
+            [sys.executable, "-c", CLAIMER, str(place(engine)), str(work.id), worker],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -803,7 +818,7 @@ def test_no_order_of_events_loses_or_doubles_a_chunk() -> None:
 def test_a_session_of_its_own_sees_what_was_committed(engine: Engine, ledger: Ledger) -> None:
     """Every method is a transaction: once it has returned, others see what it did."""
     work = plan(ledger, 1)
-    other = Ledger(open_database(Path(str(engine.url.database))))
+    other = Ledger(open_database(place(engine)))
     [claim] = other.claim("ada", [work.id], 1)
 
     assert ledger.holders() == {"ada"}

@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stenopool.errors import LedgerError
-from storage.objects import ABANDONED_AFTER, Draft, FolderStore
+from storage.folder import FolderStore
+from storage.objects import ABANDONED_AFTER, Draft
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def test_a_draft_that_vanishes_disturbs_nobody(store: FolderStore, tmp_path: Pat
 WRITER = """
 import sys, time
 from pathlib import Path
-from storage.objects import FolderStore
+from storage.folder import FolderStore
 
 with FolderStore(Path(sys.argv[1])).draft() as draft:
     draft.write(b"x" * 100_000)
@@ -246,7 +247,7 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 from stenopool.errors import LedgerError
-from storage.objects import FolderStore
+from storage.folder import FolderStore
 
 store = FolderStore(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))

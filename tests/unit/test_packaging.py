@@ -42,6 +42,11 @@ def test_no_dependency_ships_our_package_names(name: str) -> None:
     assert set(shipped.get(name, [])) <= {"stenopool"}
 
 
+def test_the_tests_have_the_servers_that_users_get() -> None:
+    """What is installed on a machine may go; the wheels stay."""
+    assert set(PROJECT["project"]["optional-dependencies"]["up"]) < set(map(str, PROJECT["dependency-groups"]["dev"]))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names of all files in the wheel, built anew."""

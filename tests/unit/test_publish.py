@@ -23,7 +23,7 @@ from stenopool.domain import (
 )
 from stenopool.errors import UsageError
 from stenopool.formats import FORMATS, render
-from workers.publish import output_path, publish, write_atomically
+from workers.publish import output_name, publish, write_atomically
 
 LONG_AGO = 10**18  # nanoseconds since 1970: the year 2001
 
@@ -88,7 +88,7 @@ def test_nothing_is_asked_for(tmp_path: Path) -> None:
 )
 def test_names(tmp_path: Path, channel: int | None, stem: str, expected: str) -> None:
     """Split channels are told apart; a stem keeps its own dots."""
-    assert output_path(tmp_path, stem, transcript(channel=channel), "srt") == tmp_path / expected
+    assert output_name(stem, transcript(channel=channel), "srt") == expected
     assert publish(transcript(channel=channel), tmp_path, stem, ["srt"]) == [tmp_path / expected]
 
 

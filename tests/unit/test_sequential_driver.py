@@ -17,7 +17,7 @@ from models.engine import Engine
 from stenopool.config import Config
 from stenopool.domain import Options, Transcript
 from stenopool.errors import EngineError
-from storage.ledger import Claim
+from storage.chunks import Claim
 from tests import sounds
 from workers import local
 from workers.local import Driver

@@ -1,0 +1,182 @@
+"""The dispatcher: makes ready what there is room for, tells workers of it, and takes back what dead ones held.
+
+All it knows is in the ledger. It may be killed at any time, there may be none for a while, and two at once do no harm:
+one of them leads, by a lock that the database gives up when the leader's connection ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from scheduler.broker import INGEST, MERGE, PUBLISH, Broker, engine_queue
+from stenopool.domain import SAMPLE_RATE
+from stenopool.errors import BrokerUnreachable, LedgerUnreachable
+from storage.chunks import Chunks
+from storage.desk import Desk
+from storage.fleet import Fleet, Worker
+from storage.tables import Lane
+from storage.window import Hint, Window
+
+_log = logging.getLogger(__name__)
+
+TICK = 0.5  # seconds between two looks
+SWEEP_EVERY = 2.0  # seconds
+
+#: Seconds after which a hint is given again: where its queue is empty, it was lost, or its worker is about to claim.
+LOST_AFTER = 3.0
+#: Where it is not, the hint may still be in it.
+STALE_AFTER = 60.0
+
+#: Batches of each engine that are ready ahead of it, and chunks at least.
+BATCHES_AHEAD, LEAST_AHEAD = 4, 64
+#: Chunks of a hint where no engine has said how many it decodes at once.
+BATCH = 16
+#: Samples that are being transcribed, in a lane, at which no further submission of it is decoded: a day.
+AHEAD = 24 * 3600 * SAMPLE_RATE
+#: Hints of a kind at a time.
+MOST_HINTS = 200
+
+#: "sten" in ASCII: who holds this advisory lock leads.
+_LOCK = 0x7374656E
+
+
+class Leadership:
+    """The lock of the one who dispatches. SQLite has no other process that could want it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def held(self) -> bool:
+        """Whether this process leads; if nobody does, it does from now on."""
+        if self._engine.dialect.name != "postgresql":
+            return True
+        try:
+            if self._connection is None:
+                connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}):
+                    connection.close()
+                    return False
+                self._connection = connection
+            self._connection.execute(text("SELECT 1"))  # the lock is gone with the connection
+        except DBAPIError:
+            self.release()
+            return False
+        return True
+
+    def release(self) -> None:
+        """Lead no more."""
+        if self._connection is not None:
+            self._connection.invalidate()  # closed for good: a connection that goes back to the pool keeps its locks
+            self._connection.close()
+            self._connection = None
+
+
+class Dispatcher:
+    """Decides, tick by tick."""
+
+    def __init__(self, engine: Engine, broker: Broker) -> None:
+        self._chunks = Chunks(engine)
+        self._desk = Desk(engine)
+        self._fleet = Fleet(engine)
+        self._window = Window(engine)
+        self._leadership = Leadership(engine)
+        self._broker = broker
+        self._swept = -SWEEP_EVERY
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until `stop` is set. Where the database or Redis does not answer, it is tried again."""
+        failing = False
+        while not stop.is_set():
+            try:
+                if self._leadership.held():
+                    self.tick()
+                failing = False
+            except (LedgerUnreachable, BrokerUnreachable) as error:
+                if not failing:  # once, not twice a second
+                    _log.warning("%s", error)
+                failing = True
+            stop.wait(TICK)
+        self._leadership.release()
+
+    def tick(self) -> None:
+        """All there is to decide now.
+
+        Raises:
+            LedgerUnreachable, BrokerUnreachable: the rest is left for the next time.
+        """
+        if time.monotonic() - self._swept >= SWEEP_EVERY:
+            self._sweep()
+            self._swept = time.monotonic()
+        self._tell_desk()
+        batches = self._batches(self._fleet.workers())
+        for engine_key, lane in self._window.waiting():
+            room = max(LEAST_AHEAD, BATCHES_AHEAD * sum(batches[engine_key]))
+            self._window.admit(engine_key, lane, room)
+        for engine_key, lane in sorted(self._window.ready(), key=lambda one: one[1]):
+            queue = engine_queue(engine_key, lane)
+            hints = self._window.hints(engine_key, lane, MOST_HINTS, self._again_after(queue))
+            for group in grouped(hints, min(batches[engine_key], default=BATCH)):
+                chunks = [(hint.transcript, hint.index) for hint in group]
+                self._broker.transcribe(engine_key, lane, chunks, suspect=group[0].suspect)
+
+    def _sweep(self) -> None:
+        swept = self._chunks.sweep_crashed()
+        if swept.ready:
+            _log.warning("%d chunks are tried again alone: their lease ran out", swept.ready)
+        for transcript, index in swept.quarantined:
+            _log.error("chunk %d of transcript %d is a gap: workers died with it", index, transcript)
+        self._desk.sweep()
+        for worker in self._fleet.sweep():
+            _log.warning("%s was not seen for long", worker)
+
+    def _tell_desk(self) -> None:
+        ahead = self._desk.ahead()
+        for lane in Lane:
+            if ahead.get(lane, 0) < AHEAD:
+                for submission in self._desk.ingests(lane, MOST_HINTS, self._again_after(INGEST)):
+                    self._broker.ingest(submission)
+        for transcript, engine_key, its_lane in self._window.elections(MOST_HINTS, LOST_AFTER):
+            self._broker.detect(engine_key, its_lane, transcript)
+        for transcript in self._window.merges(MOST_HINTS, self._again_after(MERGE)):
+            self._broker.merge(transcript)
+        for submission in self._desk.publishes(MOST_HINTS, self._again_after(PUBLISH)):
+            self._broker.publish(submission)
+
+    def _again_after(self, queue: str) -> float:
+        return STALE_AFTER if self._broker.length(queue) else LOST_AFTER
+
+    @staticmethod
+    def _batches(workers: Iterable[Worker]) -> defaultdict[str, list[int]]:
+        """By engine key: how many chunks each of its engines decodes at once."""
+        batches: defaultdict[str, list[int]] = defaultdict(list)
+        for worker in workers:
+            if worker.engine_key is not None and worker.slots:
+                batches[worker.engine_key].append(worker.slots)
+        return batches
+
+
+def grouped(hints: Iterable[Hint], size: int) -> list[list[Hint]]:
+    """Hints as they are sent: so many chunks in one, and a suspect by itself.
+
+    In:  a b c* d e, two in one, c is suspect
+    Out: a b, c, d e
+    """
+    groups: list[list[Hint]] = []
+    last: list[Hint] | None = None
+    for hint in hints:
+        if hint.suspect:
+            groups.append([hint])
+        elif last is None or len(last) == size:
+            last = [hint]
+            groups.append(last)
+        else:
+            last.append(hint)
+    return groups

@@ -1,0 +1,333 @@
+"""The desk on the command line: hand recordings in to a farm, see what becomes of them, fetch their transcripts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stenopool.cli.options import SectionedCommand, decoding_options, taken
+from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, clock, error_line, formats_option, output_stems
+from stenopool.config import Config
+from stenopool.domain import CoverageKind
+from stenopool.errors import StenopoolError, UsageError
+
+if TYPE_CHECKING:
+    from storage.desk import Submission
+    from workers.farm import Farm
+
+LANES = ("urgent", "normal", "bulk")
+
+#: Seconds between two looks at what is waited for.
+LOOK_EVERY = 0.5
+
+_IDS = click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1), metavar="ID...")
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@contextmanager
+def _farm() -> Iterator[Farm]:
+    from workers.farm import Farm
+
+    farm = Farm.find(Config.from_env())
+    try:
+        yield farm
+    finally:
+        farm.close()
+
+
+@click.command(cls=SectionedCommand, no_args_is_help=True)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-m", "--model", default="pocket", show_default=True, help="As of transcribe; an engine must have it.")
+@click.option("--lane", type=click.Choice(LANES), default="normal", show_default=True, help="Who goes first.")
+@click.option("--tenant", default="default", show_default=True, help="Whose work it is.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Within tenant and lane, the higher first.")
+@click.option("--deadline", type=click.FloatRange(min=0), metavar="SECONDS", help="Those due first go first.")
+@click.option("--key", help="A second submission with the same key is the first one. For one file.")
+@click.option(
+    "--channels",
+    type=click.Choice(["mix", "split"]),
+    default="mix",
+    show_default=True,
+    help="Mix all channels, or make a transcript of each.",
+)
+@click.option("--force", is_flag=True, help="Do again what is done already.")
+@click.option("--wait", "wait_for", is_flag=True, help="Wait until they are done.")
+@_AS_JSON
+@decoding_options
+def submit(files: Sequence[str], **arguments: Any) -> None:
+    """Hand in audio and video files to a farm; prints the id of each.
+
+    \b
+    Example:
+      stenopool submit talk.mp3 call.wav --lane urgent --wait
+    """
+    options = taken(arguments)
+    key, wait_for, as_json = arguments["key"], arguments["wait_for"], arguments["as_json"]
+    output_stems(files)  # names that would write the same outputs are refused now, not when they are fetched
+    if key is not None and len(files) > 1:
+        raise UsageError(f"--key is for one file, and {len(files)} are named")
+    from workers.media import probe
+
+    context = click.get_current_context()
+    code, accepted = OK, []
+    with _farm() as farm:
+        for name in files:
+            path = Path(name)
+            try:
+                probe(path)
+                accepted.append(_hand_in(farm, path, name, options=asdict(options), **arguments))
+            except StenopoolError as error:
+                click.echo(error_line(error, path, name), err=True)
+                code = FAILED
+                continue
+            if not as_json:
+                click.echo(f"{accepted[-1].id}\t{name}")
+        if wait_for and accepted:
+            code = max(code, _wait(farm, [one.id for one in accepted], quiet=as_json))
+            accepted = [farm.desk.submission(one.id) for one in accepted]
+    if as_json:
+        click.echo(json.dumps([_record(one) for one in accepted], indent=2))
+    context.exit(code)
+
+
+def _hand_in(farm: Farm, path: Path, name: str, **arguments: Any) -> Submission:
+    from storage.desk import Order
+    from storage.tables import Lane
+    from workers.ingest import digest_file
+
+    digest = digest_file(path)
+    source = f"sources/{digest}"
+    if not farm.store.exists(source):
+        farm.store.upload(path, source)
+    return farm.desk.accept(
+        Order(
+            tenant=arguments["tenant"],
+            name=name,
+            source=source,
+            file_sha256=digest,
+            model=arguments["model"],
+            options=arguments["options"],
+            split=arguments["channels"] == "split",
+            again=arguments["force"],
+            lane=Lane[arguments["lane"].upper()],
+            priority=arguments["priority"],
+            deadline=arguments["deadline"],
+            idempotency_key=arguments["key"],
+        )
+    )
+
+
+@click.command()
+@click.option("--tenant", help="Of this tenant only.")
+@click.option("--open", "open_only", is_flag=True, help="Those only that have not ended.")
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="The latest so many.")
+@_AS_JSON
+def status(tenant: str | None, open_only: bool, limit: int, as_json: bool) -> None:
+    """What was handed in lately, and who works.
+
+    \b
+    Example:
+      stenopool status --open
+    """
+    with _farm() as farm:
+        submissions = farm.desk.submissions(tenant=tenant, open_only=open_only, limit=limit)
+        workers = farm.fleet.workers()
+    if as_json:
+        record = {"submissions": list(map(_record, submissions)), "workers": [asdict(one) for one in workers]}
+        click.echo(json.dumps(record, indent=2))
+        return
+    from stenopool.cli.models import table
+
+    if submissions:
+        head = ("ID", "STATE", "DONE", "LANE", "TENANT", "AUDIO", "NAME")
+        for line in table([head, *map(_row, submissions)]):
+            click.echo(line)
+    else:
+        click.echo("nothing was handed in" if not open_only else "nothing is open")
+    click.echo()
+    rows = [(one.role, one.state, one.model or "", str(one.slots or ""), one.host, str(one.pid)) for one in workers]
+    for line in table([("WORKER", "STATE", "MODEL", "SLOTS", "HOST", "PROCESS"), *rows]):
+        click.echo(line)
+
+
+@click.command(no_args_is_help=True)
+@click.argument("id", type=click.IntRange(min=1), metavar="ID")
+@_AS_JSON
+def show(id: int, as_json: bool) -> None:
+    """All there is to know of a submission.
+
+    \b
+    Example:
+      stenopool show 7
+    """
+    from workers.stages import transcripts_of
+
+    with _farm() as farm:
+        submission = farm.desk.submission(id)
+        transcripts = transcripts_of(farm, submission)
+    coverage = [
+        {
+            "channel": transcript.channel,
+            "language": transcript.language,
+            "words": len(transcript.text.split()),
+            "seconds": {kind.value: transcript.coverage.samples(kind) / 16_000 for kind in CoverageKind},
+            "gaps": [
+                {"start": gap.span.start / 16_000, "end": gap.span.end / 16_000, "reason": gap.reason}
+                for gap in transcript.coverage.gaps
+            ],
+        }
+        for transcript in transcripts
+    ]
+    if as_json:
+        click.echo(json.dumps(_record(submission) | {"transcripts": coverage}, indent=2))
+        return
+    for name, value in _record(submission).items():
+        if value not in (None, False, {}):
+            click.echo(f"{name:<12}{value}")
+    for transcript in transcripts:
+        channel = "" if transcript.channel is None else f", channel {transcript.channel}"
+        click.echo(f"{'transcript':<12}{transcript.language}, {len(transcript.text.split())} words{channel}")
+        for gap in transcript.coverage.gaps:
+            click.echo(f"{'gap':<12}{clock(gap.span.start)}, {gap.span.seconds:.1f} s: {gap.reason}")
+
+
+@click.command(no_args_is_help=True)
+@_IDS
+@click.option(
+    "-o", "--output", "folder", type=click.Path(path_type=Path), default=".", help="Folder for the transcripts."
+)
+@formats_option
+def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...]) -> None:
+    """Write the transcripts of submissions, named as their files, as transcribe does.
+
+    \b
+    Example:
+      stenopool fetch 7 8 -o out/ --format txt,srt
+    """
+    from workers.publish import open_folder, publish
+    from workers.stages import transcripts_of
+
+    open_folder(folder)
+    code = OK
+    with _farm() as farm:
+        submissions = [farm.desk.submission(id) for id in dict.fromkeys(ids)]
+        stems = output_stems([one.name for one in submissions])
+        for submission, stem in zip(submissions, stems, strict=True):
+            transcripts = transcripts_of(farm, submission)
+            if not transcripts or len(transcripts) < len(submission.transcripts):
+                why = f" ({submission.error})" if submission.error else ""
+                click.echo(f"stenopool: {submission.id} {submission.name}: {submission.state}{why}", err=True)
+                code = FAILED
+                continue
+            written = [path for transcript in transcripts for path in publish(transcript, folder, stem, formats)]
+            click.echo(f"{submission.name}: {' '.join(map(str, written)) or 'files are up to date'}")
+            if any(transcript.coverage.gaps for transcript in transcripts):
+                code = code or INCOMPLETE
+    click.get_current_context().exit(code)
+
+
+@click.command(no_args_is_help=True)
+@_IDS
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def wait(ids: Sequence[int], quiet: bool) -> None:
+    """Wait until submissions have ended.
+
+    \b
+    Example:
+      stenopool wait 7 8
+    """
+    with _farm() as farm:
+        code = _wait(farm, list(dict.fromkeys(ids)), quiet=quiet)
+    click.get_current_context().exit(code)
+
+
+def _wait(farm: Farm, ids: Sequence[int], *, quiet: bool) -> int:
+    """The exit code that says what became of them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    from storage.tables import SubmissionState
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    code = OK
+    left = list(ids)
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("waiting", total=None)
+        while left:
+            submissions = [farm.desk.submission(id) for id in left]
+            total = sum(one.chunks_total for one in submissions)
+            done = total - sum(one.chunks_open for one in submissions)
+            bar.update(task, description=f"{len(ids) - len(left)}/{len(ids)} done", total=total or None, completed=done)
+            for one in submissions:
+                if not one.ended:
+                    continue
+                left.remove(one.id)
+                if one.state in (SubmissionState.FAILED, SubmissionState.CANCELLED):
+                    code = FAILED
+                    console.print(f"stenopool: {one.id} {one.name}: {one.state}: {one.error or ''}", markup=False)
+                elif one.state == SubmissionState.COMPLETED_WITH_GAPS:
+                    code = code or INCOMPLETE
+                    console.print(f"stenopool: {one.id} {one.name}: has gaps: stenopool show {one.id}", markup=False)
+            if left:
+                time.sleep(LOOK_EVERY)
+    return code
+
+
+def _change(name: str, done: str, not_done: str, help: str) -> click.Command:
+    """A command that changes the state of submissions by the desk's method of that name."""
+
+    def run(ids: Sequence[int]) -> None:
+        code = OK
+        with _farm() as farm:
+            method: Callable[[int], bool] = getattr(farm.desk, name)
+            for id in dict.fromkeys(ids):
+                if method(id):
+                    click.echo(f"{id} {done}")
+                else:
+                    click.echo(f"stenopool: {id} {not_done}", err=True)
+                    code = FAILED
+        click.get_current_context().exit(code)
+
+    run.__doc__ = f"{help}\n\n\b\nExample:\n  stenopool {name} 7 8"
+    return click.command(name, no_args_is_help=True)(_IDS(run))
+
+
+cancel = _change("cancel", "is cancelled", "has ended already", "Give submissions up; what is begun ends as it will.")
+pause = _change("pause", "is paused", "has ended already", "Begin nothing more of submissions until they are resumed.")
+resume = _change("resume", "goes on", "has ended already", "Go on with what was paused.")
+retry = _change("retry", "is done again", "has neither failed nor was it cancelled", "Do again what failed.")
+
+COMMANDS: tuple[click.Command, ...] = (submit, status, show, fetch, wait, cancel, pause, resume, retry)
+
+
+def _record(one: Submission) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "tenant": one.tenant,
+        "lane": one.lane.name.lower(),
+        "state": one.state.value,
+        "paused": one.paused,
+        "error": one.error,
+        "model": one.model,
+        "seconds": None if one.duration is None else one.duration / 16_000,
+        "chunks": one.chunks_total,
+        "chunks_open": one.chunks_open,
+        "created_at": one.created_at,
+        "ended_at": one.ended_at,
+    }
+
+
+def _row(one: Submission) -> tuple[str, ...]:
+    done = f"{(one.chunks_total - one.chunks_open) / one.chunks_total:.0%}" if one.chunks_total else ""
+    state = f"{one.state} (paused)" if one.paused and not one.ended else str(one.state)
+    audio = "" if one.duration is None else clock(one.duration)
+    return str(one.id), state, done, one.lane.name.lower(), one.tenant, audio, PurePath(one.name).name

@@ -1,0 +1,338 @@
+"""The chunks of the ledger: who does which, and what is done. See `ledger.py` for their life."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import JSON, Engine, Integer, Select, column, select, tuple_, update, values
+from sqlalchemy.orm import Session
+
+from stenopool.domain import Chunk, ChunkResult, Span
+from storage.database import as_json, database_clock
+from storage.records import record_of_result
+from storage.tables import ChunkRow, ChunkState, TranscriptRow
+from storage.transactions import Transactions
+
+#: Seconds that a claim is good for, unless it is renewed. A process that ends is known at once by its lock; this is for
+#: one that hangs, and is longer than any turn of a slow model.
+LEASE = 300.0
+
+
+#: Workers that a chunk may take with it: the first with others beside it, which are not to blame, the rest alone.
+DEATHS = 3
+
+_KEY = (ChunkRow.transcript_id, ChunkRow.index)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A chunk that a worker holds a lease on."""
+
+    transcript: int
+    chunk: Chunk
+    fence: int
+    #: What the chunk before it told, in a sequential transcript; None for the first.
+    carried: dict[str, Any] | None = field(default=None, hash=False)
+
+    @property
+    def index(self) -> int:
+        """Of the chunk."""
+        return self.chunk.index
+
+    @property
+    def span(self) -> Span:
+        """Of the chunk."""
+        return self.chunk.span
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What was found of workers that died."""
+
+    #: Chunks that are ready again.
+    ready: int
+    #: Transcript and index of those that became gaps.
+    quarantined: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A chunk's result, to be kept."""
+
+    claim: Claim
+    result: Mapping[str, Any]
+    #: What the next chunk is told, in a sequential transcript.
+    carried: Mapping[str, Any] | None = None
+
+
+class Chunks(Transactions):
+    """Queries and transitions of chunks."""
+
+    def __init__(self, engine: Engine, *, lease: float = LEASE) -> None:
+        super().__init__(engine)
+        self.lease = lease
+
+    def claim(self, worker: str, transcripts: Sequence[int], limit: int) -> list[Claim]:
+        """Lease up to `limit` ready chunks of those transcripts: of those planned first, in order of time."""
+        with self._transaction() as session:
+            ready = select(*_KEY).where(ChunkRow.transcript_id.in_(transcripts), ChunkRow.state == ChunkState.READY)
+            return self._take(session, worker, ready.order_by(*_KEY), limit)
+
+    def claim_queued(
+        self, worker: str, engine_key: str, limit: int, wanted: Sequence[tuple[int, int]] = ()
+    ) -> list[Claim]:
+        """Lease up to `limit` ready chunks that this engine can decode: those `wanted`, then those whose turn it is.
+
+        Args:
+            wanted: transcript and index of each.
+
+        Those that a worker died with are left for `claim_suspect`.
+        """
+        ready = select(*_KEY).where(
+            ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
+        )
+        claims: list[Claim] = []
+        with self._transaction() as session:
+            if wanted:
+                named = ready.where(tuple_(*_KEY).in_(wanted))
+                claims = self._take(session, worker, named.order_by(*_KEY), limit)
+            if len(claims) < limit:
+                turn = ready.order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
+                claims += self._take(session, worker, turn, limit - len(claims))
+        return claims
+
+    def claim_these(self, worker: str, chunks: Sequence[tuple[int, int]]) -> list[Claim]:
+        """Lease those of the chunks that are ready, transcript and index of each."""
+        ready = select(*_KEY).where(
+            tuple_(*_KEY).in_(chunks), ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
+        )
+        with self._transaction() as session:
+            return self._take(session, worker, ready.order_by(*_KEY), len(chunks))
+
+    def claim_suspect(self, worker: str, engine_key: str) -> Claim | None:
+        """Lease a chunk that a worker died with, to be decoded alone; None where there is none."""
+        suspects = (
+            select(*_KEY)
+            .where(ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY, ChunkRow.crashes > 0)
+            .order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
+        )
+        with self._transaction() as session:
+            return next(iter(self._take(session, worker, suspects, 1)), None)
+
+    def _take(self, session: Session, worker: str, ready: Select[int, int], limit: int) -> list[Claim]:
+        """Those of the ready chunks that nobody else is about to take."""
+        # A common table expression is evaluated once; a subquery, Postgres may run again for each row that it updates.
+        chosen = ready.limit(max(0, limit)).with_for_update(skip_locked=True).cte("chosen")
+        rows = session.execute(
+            update(ChunkRow)
+            .where(tuple_(*_KEY).in_(select(chosen)), ChunkRow.state == ChunkState.READY)
+            .values(
+                state=ChunkState.LEASED,
+                worker=worker,
+                attempt=ChunkRow.attempt + 1,
+                fence=ChunkRow.fence + 1,
+                lease_until=database_clock() + self.lease,
+            )
+            .returning(*_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
+            .execution_options(synchronize_session=False)
+        ).all()
+        return [
+            Claim(transcript=transcript, chunk=_chunk(index, start, end, speech), fence=fence, carried=carried)
+            for transcript, index, start, end, fence, speech, carried in sorted(rows, key=lambda row: row[:2])
+        ]
+
+    def renew(self, worker: str) -> None:
+        """Prolong all leases of a worker that makes progress."""
+        with self._transaction() as session:
+            session.execute(
+                update(ChunkRow)
+                .where(ChunkRow.worker == worker, ChunkRow.state == ChunkState.LEASED)
+                .values(lease_until=database_clock() + self.lease)
+            )
+
+    def release(self, workers: Iterable[str]) -> None:
+        """Give back what these workers hold: they stop, or are known to be dead."""
+        with self._transaction() as session:
+            session.execute(
+                update(ChunkRow)
+                .where(ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
+                .values(state=ChunkState.READY, worker=None, lease_until=None)
+            )
+
+    def give_back(self, claims: Iterable[Claim]) -> None:
+        """These chunks could not be done now, and nobody is to blame: they are ready again."""
+        with self._transaction() as session:
+            for claim in claims:
+                session.execute(
+                    update(ChunkRow)
+                    .where(
+                        ChunkRow.transcript_id == claim.transcript,
+                        ChunkRow.index == claim.index,
+                        ChunkRow.fence == claim.fence,
+                        ChunkRow.state == ChunkState.LEASED,
+                    )
+                    .values(state=ChunkState.READY, worker=None, lease_until=None, hinted_at=None)
+                )
+
+    def holders(self) -> set[str]:
+        """Workers that hold a lease."""
+        with self._transaction() as session:
+            rows = session.scalars(select(ChunkRow.worker).where(ChunkRow.state == ChunkState.LEASED).distinct())
+            return {worker for worker in rows if worker is not None}
+
+    def sweep(self) -> int:
+        """Make chunks ready again whose lease ran out; returns how many."""
+        with self._transaction() as session:
+            rows = session.execute(
+                update(ChunkRow)
+                .where(
+                    ChunkRow.state == ChunkState.LEASED,
+                    (ChunkRow.lease_until < database_clock()) | ChunkRow.lease_until.is_(None),
+                )
+                .values(state=ChunkState.READY, worker=None, lease_until=None)
+                .returning(ChunkRow.index)
+                .execution_options(synchronize_session=False)
+            )
+            return len(rows.all())
+
+    def sweep_crashed(self, limit: int = 5000) -> Swept:
+        """Blame chunks whose lease ran out: their worker died with them, or with one of them.
+
+        Those it happened to for the first time are ready again, to be decoded alone; one that is alone to blame is
+        quarantined: a gap.
+        """
+        with self._transaction() as session:
+            expired = session.execute(
+                select(*_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.crashes, ChunkRow.carried)
+                .where(
+                    ChunkRow.state == ChunkState.LEASED,
+                    (ChunkRow.lease_until < database_clock()) | ChunkRow.lease_until.is_(None),
+                )
+                .order_by(*_KEY)
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            ).all()
+            suspects = [(row[0], row[1]) for row in expired if row.crashes + 1 < DEATHS]
+            if suspects:
+                session.execute(
+                    update(ChunkRow)
+                    .where(tuple_(*_KEY).in_(suspects))
+                    .values(
+                        state=ChunkState.READY,
+                        worker=None,
+                        lease_until=None,
+                        hinted_at=None,
+                        crashes=ChunkRow.crashes + 1,
+                    )
+                )
+            quarantined = [row for row in expired if row.crashes + 1 >= DEATHS]
+            for row in quarantined:
+                transcript, index, start, end, _, carried = row
+                self._quarantine(session, transcript, index, Span(start, end), carried)
+            return Swept(ready=len(suspects), quarantined=[(row[0], row[1]) for row in quarantined])
+
+    def _quarantine(
+        self, session: Session, transcript: int, index: int, span: Span, carried: dict[str, Any] | None
+    ) -> None:
+        reason = f"{DEATHS} workers died with it"
+        result = ChunkResult(index=index, span=span, language="", segments=(), failed=reason)
+        session.execute(
+            update(ChunkRow)
+            .where(ChunkRow.transcript_id == transcript, ChunkRow.index == index)
+            .values(
+                state=ChunkState.DONE,
+                result=record_of_result(result),
+                crashes=DEATHS,
+                worker=None,
+                lease_until=None,
+            )
+        )
+        if self._count_down(session, transcript, 1)[1]:
+            self._next(session, transcript, index, carried)
+
+    def finish(self, claim: Claim, result: Mapping[str, Any], carried: Mapping[str, Any] | None = None) -> int | None:
+        """Keep a chunk's result; returns how many chunks are still open, None if the lease was lost meanwhile.
+
+        In a sequential transcript the next chunk is ready from now on, and told what is `carried`.
+        """
+        return self.finish_all([Finished(claim, result, carried)]).get(claim)
+
+    def finish_all(self, finished: Sequence[Finished]) -> dict[Claim, int]:
+        """Keep the results of chunks; for each that was kept, how many chunks of its transcript are still open then.
+
+        Those whose lease was lost meanwhile are left out, and nothing of them is kept.
+        """
+        if not finished:
+            return {}
+        with self._transaction() as session:
+            claims = {(one.claim.transcript, one.claim.index): one for one in finished}
+            rows = self._finish(session, [(one.claim.fence, key, one.result) for key, one in claims.items()])
+            kept = [claims[key] for key in sorted(rows)]
+            still_open: dict[int, tuple[int, bool]] = {}
+            for transcript, n in sorted(Counter(one.claim.transcript for one in kept).items()):
+                still_open[transcript] = self._count_down(session, transcript, n)
+            for one in kept:
+                if still_open[one.claim.transcript][1]:
+                    self._next(session, one.claim.transcript, one.claim.index, one.carried)
+            return {one.claim: still_open[one.claim.transcript][0] for one in kept}
+
+    @staticmethod
+    def _finish(
+        session: Session, finished: Sequence[tuple[int, tuple[int, int], Mapping[str, Any]]]
+    ) -> list[tuple[int, int]]:
+        """All in one statement; returns transcript and index of those that were leased under these fences."""
+        given = values(
+            column("transcript_id", Integer),
+            column("index", Integer),
+            column("fence", Integer),
+            column("result", JSON),
+            name="given",
+        ).data([(transcript, index, fence, dict(result)) for fence, (transcript, index), result in finished])
+        given_rows = given.cte("finished")
+        rows = session.execute(
+            update(ChunkRow)
+            .where(
+                ChunkRow.transcript_id == given_rows.c.transcript_id,
+                ChunkRow.index == given_rows.c.index,
+                ChunkRow.fence == given_rows.c.fence,
+                ChunkRow.state == ChunkState.LEASED,
+            )
+            .values(state=ChunkState.DONE, result=as_json(given_rows.c.result), worker=None, lease_until=None)
+            .returning(ChunkRow.transcript_id, ChunkRow.index)
+            .execution_options(synchronize_session=False)
+        )
+        return [(transcript, index) for transcript, index in rows]
+
+    @staticmethod
+    def _count_down(session: Session, transcript: int, n: int) -> tuple[int, bool]:
+        """So many chunks are done; returns how many are open, and whether the transcript is sequential."""
+        chunks_open, sequential = session.execute(
+            update(TranscriptRow)
+            .where(TranscriptRow.id == transcript)
+            .values(chunks_open=TranscriptRow.chunks_open - n)
+            .returning(TranscriptRow.chunks_open, TranscriptRow.sequential)
+            .execution_options(synchronize_session=False)
+        ).one()
+        return chunks_open, sequential
+
+    @staticmethod
+    def _next(session: Session, transcript: int, index: int, carried: Mapping[str, Any] | None) -> None:
+        """The chunk after it is ready, in a sequential transcript."""
+        told = None if carried is None else dict(carried)
+        session.execute(
+            update(ChunkRow)
+            .where(
+                ChunkRow.transcript_id == transcript,
+                ChunkRow.index == index + 1,
+                ChunkRow.state == ChunkState.WAITING,
+            )
+            .values(state=ChunkState.READY, carried=told)
+        )
+
+
+def _chunk(index: int, start: int, end: int, speech: list[list[int]] | None) -> Chunk:
+    runs = None if speech is None else tuple(Span(*run) for run in speech)
+    return Chunk(index=index, span=Span(start, end), speech=runs)

@@ -1,0 +1,219 @@
+"""The farm as people run it: `stenopool up`, real servers and processes, real sound, the bundled model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from sqlalchemy import create_engine
+
+from tests import sounds
+from tests.faults.history import violations
+
+S = 16_000  # one second
+LEASE = 4  # seconds
+
+
+@dataclass
+class Farm:
+    """A farm that runs, and the commands to use it."""
+
+    folder: Path
+    where: dict[str, Any]
+
+    def run(self, *arguments: str | Path, code: int = 0) -> str:
+        """A command, which ends with that code; returns what it printed."""
+        done = command(self.folder, *arguments)
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    def submit(self, *arguments: str | Path) -> list[int]:
+        """The ids of what is handed in."""
+        return [int(line.split("\t")[0]) for line in self.run("submit", *arguments).splitlines()]
+
+    def show(self, id: int) -> dict[str, Any]:
+        """All about a submission."""
+        shown: dict[str, Any] = json.loads(self.run("show", str(id), "--json"))
+        return shown
+
+    def pids(self, role: str) -> list[int]:
+        """The processes of a role, as they are now."""
+        state = json.loads((self.folder / "home" / "farm" / "state.json").read_text())
+        found: list[int] = state["processes"][role]
+        return found
+
+
+def command(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """A command in the farm's home."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stenopool", *map(str, arguments)],
+        env={**os.environ, "STENOPOOL_HOME": str(folder / "home"), "STENOPOOL_LEASE": str(LEASE)},
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the farm has its home, and recordings of 20 s each lie."""
+    folder = tmp_path_factory.mktemp("farm")
+    sample = sounds.read(sounds.SAMPLE)
+    for at in range(4):
+        sounds.write(folder / f"talk{at}.mp3", sample[at * 40 * S :][: 20 * S])
+    sounds.write(folder / "silence.wav", np.zeros((1, 5 * S), np.int16))
+    (folder / "diary.mp3").write_text("Dear diary")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def farm(folder: Path) -> Iterator[Farm]:
+    """Two engines; ended by `stenopool down`, after which nothing of it is left."""
+    up = command(folder, "up", "--detach", "--json", "--workers", "2")
+    assert up.returncode == 0, up.stderr
+    where = json.loads(up.stdout)
+    farm = Farm(folder, where)
+    children = psutil.Process(where["pid"]).children(recursive=True)
+    yield farm
+    farm.run("down")
+    _, alive = psutil.wait_procs(children, 10)
+    assert not alive, alive
+    assert not (folder / "home" / "farm" / "places.json").exists()
+
+
+def test_it_says_where_it_is(farm: Farm) -> None:
+    """URLs, and processes by role."""
+    assert farm.where["database"].startswith("postgresql")
+    assert farm.where["broker"].startswith("redis://:")
+    assert {role: len(pids) for role, pids in farm.where["processes"].items()} == {
+        "scheduler": 1,
+        "ingest+merge+publish": 1,
+        "engine": 2,
+    }
+    status = json.loads(farm.run("status", "--json"))
+    assert {(one["role"], one["state"]) for one in status["workers"]} == {
+        ("scheduler", "working"),
+        ("ingest+merge+publish", "working"),
+        ("engine", "working"),
+    }
+
+
+def test_the_farm_and_one_machine_say_the_same_though_workers_are_killed(farm: Farm, folder: Path) -> None:
+    """The same files, byte for byte, in every format, after kill -9 of an engine and of what ingests."""
+    names = [f"talk{at}.mp3" for at in range(4)]
+    formats = ("--format", "txt,srt,vtt,json,tsv")
+    alone = command(folder, "transcribe", *names, "-o", "alone", *formats)
+    assert alone.returncode == 0, alone.stderr
+
+    ids = farm.submit(*names)
+    for role in ("ingest+merge+publish", "engine"):
+        time.sleep(0.5)
+        os.kill(farm.pids(role)[0], signal.SIGKILL)
+    farm.run("wait", *map(str, ids))
+    farm.run("fetch", *map(str, ids), "-o", "farm", *formats)
+
+    made = {path.name: path.read_bytes() for path in (folder / "farm").iterdir()}
+    assert made == {path.name: path.read_bytes() for path in (folder / "alone").iterdir()}
+    assert len(made) == 20
+
+
+def test_silence_and_what_is_no_sound(farm: Farm) -> None:
+    """Silence is a result; what is no sound is refused at the desk, and the others are taken."""
+    done = command(farm.folder, "submit", "silence.wav", "diary.mp3", "nothing.mp3", "--wait", "--json")
+
+    assert done.returncode == 1
+    [silence] = json.loads(done.stdout)
+    assert (silence["name"], silence["state"]) == ("silence.wav", "completed_empty")
+    lines = done.stderr.splitlines()
+    assert lines == ["stenopool: diary.mp3: is text, not audio or video", "stenopool: nothing.mp3: does not exist"]
+
+
+def test_the_language_is_detected_and_options_travel(farm: Farm) -> None:
+    """Without a language given; and in sequential mode."""
+    [auto] = farm.submit("talk0.mp3", "--mode", "sequential", "--wait")
+    [english] = farm.submit("talk1.mp3", "--language", "en", "--wait")
+
+    assert farm.show(auto)["transcripts"][0]["language"] == "en"
+    assert farm.show(english)["state"] == "completed"
+
+
+def test_a_submission_is_paused_cancelled_and_tried_again(farm: Farm) -> None:
+    """By whoever handed it in; what cannot be is said in a line."""
+    [id] = farm.submit("talk2.mp3", "--force", "--tenant", "ada", "--lane", "bulk")
+    command(farm.folder, "pause", str(id))
+    cancelled = command(farm.folder, "cancel", str(id))
+    assert cancelled.returncode == 0, cancelled.stderr
+    again = command(farm.folder, "cancel", str(id))
+    assert (again.returncode, again.stderr) == (1, f"stenopool: {id} has ended already\n")
+    assert farm.show(id)["state"] == "cancelled"
+
+    assert farm.run("retry", str(id)) == f"{id} is done again\n"
+    farm.run("resume", str(id))
+    farm.run("wait", str(id))
+    assert farm.show(id)["state"] == "completed"
+
+
+def test_nothing_is_broken_in_the_end(farm: Farm) -> None:
+    """Every promise of the ledger holds after all that."""
+    engine = create_engine(farm.where["database"])
+    assert violations(engine) == []
+    engine.dispose()
+
+
+def test_it_goes_on_where_it_was(farm: Farm, folder: Path) -> None:
+    """Ended and started again, with what was handed in just before."""
+    [id] = farm.submit("talk3.mp3", "--force")
+    farm.run("down")
+    refused = command(folder, "status")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("stenopool: there is no farm: start one on this machine with `stenopool up`")
+
+    farm.where = json.loads(farm.run("up", "--detach", "--json"))
+    farm.run("wait", str(id))
+
+    assert farm.show(id)["state"] == "completed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_whatever_ends_it_nothing_is_left_behind(
+    tmp_path: Path, number: signal.Signals, gone: Callable[[list[psutil.Process]], None]
+) -> None:
+    """Ctrl-C, and kill -9 of its main process."""
+    up = command(tmp_path, "up", "--detach", "--json")
+    assert up.returncode == 0, up.stderr
+    main = psutil.Process(json.loads(up.stdout)["pid"])
+    processes = [main, *main.children(recursive=True)]
+    assert len(processes) > 5
+
+    main.send_signal(number)
+
+    gone(processes)
+
+
+@pytest.fixture
+def gone() -> Callable[[list[psutil.Process]], None]:
+    """Waits until all of the processes have ended."""
+
+    def wait(processes: list[psutil.Process]) -> None:
+        _, alive = psutil.wait_procs(processes, 30)
+        for process in alive:
+            process.kill()
+        assert not alive, alive
+
+    return wait

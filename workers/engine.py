@@ -1,0 +1,131 @@
+"""What a worker with an engine does on the farm: chunks and languages, of whichever recordings.
+
+A hint names chunks; they are claimed, read, decoded beside those of other hints, and kept as they finish.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
+
+import numpy as np
+
+from models.engine import Engine
+from scheduler.broker import Broker
+from stenopool.domain import Span
+from stenopool.errors import BrokerUnreachable, StenopoolError, UsageError
+from storage.chunks import Claim, Finished
+from storage.ledger import Work
+from workers.farm import Farm
+from workers.hearing import Hearing, Outcome
+from workers.ingest import read_pcm
+from workers.room import EngineRoom
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that a finished chunk waits for others to be kept with it, in one transaction.
+COALESCE = 0.1
+
+
+class EngineWorker:
+    """An engine's work on the farm; its methods are called by as many threads as there are hints in flight.
+
+    Args:
+        worker: this process, in the ledger.
+        engine_key: of the chunks that this engine can decode.
+    """
+
+    def __init__(self, farm: Farm, broker: Broker, worker: str, engine: Engine, engine_key: str) -> None:
+        self._farm = farm
+        self._broker = broker
+        self._worker = worker
+        self._engine_key = engine_key
+        self._vocabulary = engine.vocabulary
+        self._window = engine.dims.window
+        self._prompt_room = engine.dims.n_text_ctx // 2 - 1
+        self.room = EngineRoom(engine)
+        # A chunk waits in a thread for the engine; those of the hints that are in flight, and those to come.
+        self._threads = ThreadPoolExecutor(max(64, 8 * engine.n_slots), thread_name_prefix="chunk")
+
+    def close(self) -> None:
+        """End: what is in the slots is given up."""
+        self.room.close()
+        self._threads.shutdown()
+
+    def transcribe(self, chunks: Sequence[tuple[int, int]], *, suspect: bool) -> None:
+        """Decode these chunks, or others that are ready where these are gone; a suspect, alone."""
+        if suspect:
+            claim = self._farm.ledger.claim_suspect(self._worker, self._engine_key)
+            claims = [] if claim is None else [claim]
+        else:
+            claims = self._farm.ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks)
+        works: dict[int, Work] = {}
+        open_futures: dict[Future[Outcome], Claim] = {}
+        while claims or open_futures:
+            for claim in claims:
+                if claim.transcript not in works:
+                    works[claim.transcript] = self._farm.ledger.work(claim.transcript)
+                hear = partial(self._hearing(works[claim.transcript]).chunk, claim, alone=suspect)
+                open_futures[self._threads.submit(hear)] = claim
+            done = wait(open_futures, return_when=FIRST_COMPLETED).done
+            if len(done) < len(open_futures):  # others may be through in a moment
+                done = wait(open_futures, COALESCE).done
+            finished = [(open_futures.pop(future), future) for future in done]
+            self._keep(finished)
+            # Of a sequential transcript, the next chunk is ready now; there is no need to wait for a hint.
+            following = [
+                (claim.transcript, claim.index + 1) for claim, _ in finished if works[claim.transcript].sequential
+            ]
+            claims = self._farm.ledger.claim_these(self._worker, following) if following else []
+
+    def detect(self, transcript: int) -> None:
+        """Find out a transcript's language."""
+        ledger = self._farm.ledger
+        if not ledger.begin_election(transcript, self._worker):
+            return
+        try:
+            language, probability = self._hearing(ledger.work(transcript)).language(ledger.spans(transcript))
+        except (StenopoolError, KeyError) as error:
+            _log.warning("transcript %d: its language is not detected yet (%s)", transcript, error)
+            return  # the lease runs out, and somebody tries again
+        ledger.set_language(transcript, language, probability)
+
+    def _keep(self, done: Iterable[tuple[Claim, Future[Outcome]]]) -> None:
+        finished: list[Finished] = []
+        given_back: list[Claim] = []
+        for claim, future in done:
+            try:
+                outcome = future.result()
+            except KeyError:
+                outcome = Hearing.gap(claim, "its samples are gone from the object store")
+            except UsageError as error:
+                outcome = Hearing.gap(claim, str(error))
+            except StenopoolError as error:
+                _log.warning("chunk %d of transcript %d is given back (%s)", claim.index, claim.transcript, error)
+                given_back.append(claim)
+                continue
+            finished.append(Finished(claim, outcome.result, outcome.carried))
+        if given_back:
+            self._farm.ledger.give_back(given_back)
+        for transcript in {
+            claim.transcript for claim, still_open in self._farm.ledger.finish_all(finished).items() if not still_open
+        }:
+            try:
+                self._broker.merge(transcript)
+            except BrokerUnreachable as error:  # the dispatcher tells of it as well
+                _log.warning("%s", error)
+
+    def _hearing(self, work: Work) -> Hearing:
+        return Hearing(
+            work=work,
+            vocabulary=self._vocabulary,
+            decode=lambda request, alone: self.room.decode(request, alone=alone),
+            read=self._read,
+            window=self._window,
+            room=self._prompt_room,
+        )
+
+    def _read(self, recording: str, duration: int, span: Span) -> np.ndarray:
+        return read_pcm(self._farm.store, recording, duration, span)

@@ -1,0 +1,102 @@
+"""The life of a worker process: it joins the fleet, shows that it is alive, drains, and leaves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+
+from models.checkpoint import BUNDLED
+from models.decoding.requests import Decoding, Request
+from models.engine import Engine
+from stenopool.errors import EngineError, LedgerUnreachable
+from stenopool.version import __version__
+from storage.fleet import Worker
+from workers.farm import Farm
+from workers.media import Decoder
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two signs of life; less where leases are short.
+BEAT = 5.0
+#: Seconds without progress at which a device counts as hung: longer than any block of any model takes.
+HUNG_AFTER = 300.0
+#: The exit status of a worker whose device hung, as sysexits.h has it for a fault of software.
+HUNG = 70
+
+
+def new_worker(role: str) -> Worker:
+    """This process, as it is to be known."""
+    host = socket.gethostname()
+    return Worker(
+        id=f"{host[:40]}-{os.getpid()}-{uuid.uuid4().hex[:8]}",
+        role=role,
+        host=host,
+        pid=os.getpid(),
+        version=__version__,
+    )
+
+
+@contextmanager
+def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
+    """The worker is in the fleet, and its leases are renewed as long as it makes progress.
+
+    Args:
+        stalled: seconds since its device last came back.
+    """
+    farm.fleet.join(replace(worker, state="working"))
+    stop = threading.Event()
+    thread = threading.Thread(target=_beat, args=(farm, worker, stalled, stop), name="pulse", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        try:
+            farm.ledger.release([worker.id])
+            farm.fleet.leave(worker.id)
+        except LedgerUnreachable as error:  # its leases run out by themselves
+            _log.warning("%s", error)
+
+
+def _beat(farm: Farm, worker: Worker, stalled: Callable[[], float], stop: threading.Event) -> None:
+    renewed = -farm.lease
+    while not stop.wait(min(BEAT, farm.lease / 6)):
+        if stalled() > HUNG_AFTER:
+            _log.critical("%s: the device has not come back for %d s; this worker ends", worker.id, HUNG_AFTER)
+            logging.shutdown()
+            os._exit(HUNG)  # no thread of ours can end one that waits for a device
+        try:
+            if not farm.fleet.seen(worker.id):
+                farm.fleet.join(replace(worker, state="working"))
+            # A device that hangs must not keep its chunks from others.
+            if time.monotonic() - renewed > farm.lease / 3 and stalled() < farm.lease / 3:
+                farm.ledger.renew(worker.id)
+                renewed = time.monotonic()
+        except LedgerUnreachable as error:
+            _log.warning("%s", error)
+
+
+def self_test(engine: Engine) -> float:
+    """Decode the bundled clip of speech; returns how many times real time that was.
+
+    Raises:
+        EngineError: the device failed, or what it computes are no numbers.
+    """
+    with Decoder(BUNDLED["pocket"].parent / "clip" / "speech.ogg") as decoder:
+        pcm = np.concatenate([block[0] for block in decoder])[: engine.dims.window]
+    decoding = Decoding(language="en" if engine.vocabulary.special.languages else None)
+    started = time.perf_counter()
+    [heard] = engine.run([Request(key=None, pcm=pcm, decoding=decoding)])
+    if not np.isfinite(heard.avg_logprob):
+        raise EngineError(f"{engine.checkpoint.name}: the device computes no numbers; take it out of use")
+    return float(len(pcm) / 16_000 / (time.perf_counter() - started))

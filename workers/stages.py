@@ -1,0 +1,204 @@
+"""The stages of a submission on the farm that need no engine: ingest, merge, publish.
+
+Each is given an id and nothing else, looks up the rest, and may be run twice, late, or at once with itself: whoever
+holds the lease does the work, and a fence keeps the late from being heard.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path, PurePath
+
+from models.checkpoint import Checkpoint, find_checkpoint
+from models.tokens import Vocabulary
+from stenopool.domain import DType, Transcript
+from stenopool.errors import LedgerUnreachable, StenopoolError
+from stenopool.formats import FORMATS, render
+from stenopool.options import options_of
+from storage.desk import Submission
+from storage.ledger import Queued
+from storage.tables import SubmissionState, TranscriptState
+from workers.aggregate import aggregate, transcript_of
+from workers.assignment import Assignment, assign, engine_key
+from workers.decoders import Decoders
+from workers.farm import Farm
+from workers.ingest import Stopped, pcm_key
+from workers.prepare import SourceFile, prepare
+from workers.publish import output_name
+
+_log = logging.getLogger(__name__)
+
+#: Seconds after which something that did not answer is tried again.
+PATIENCE = 10.0
+
+
+class Stages:
+    """What a worker without an engine does. Close it to end what is on its way.
+
+    Args:
+        worker: this process, in the ledger.
+    """
+
+    def __init__(self, farm: Farm, worker: str) -> None:
+        self._farm = farm
+        self._worker = worker
+        self._decoders = Decoders()
+        self._planning = threading.Lock()
+        self._closing = threading.Event()
+
+    def close(self) -> None:
+        """Give up what is on its way; it is begun again elsewhere."""
+        self._closing.set()
+        self._decoders.close()
+
+    def ingest(self, id: int) -> None:
+        """Decode and plan a submission: its chunks are in the ledger from then on."""
+        desk = self._farm.desk
+        submission = desk.claim(self._worker, id, SubmissionState.INGESTING)
+        if submission is None:
+            return
+        with tempfile.TemporaryDirectory(prefix="stenopool-") as scratch:
+            # Called as people call it: its ending helps to tell what it is.
+            path = Path(scratch) / PurePath(submission.name).name
+            try:
+                self._ingest(submission, path)
+            except Stopped:
+                desk.postponed(submission, "its worker ended", 0)
+            except LedgerUnreachable:
+                raise  # the lease runs out, and somebody else begins again
+            except KeyError:
+                desk.failed(submission, f"{submission.name}: its file is gone from the object store; submit it again")
+            except StenopoolError as error:
+                self._not_done(submission, error, str(error).replace(str(path), submission.name))
+
+    def _ingest(self, submission: Submission, path: Path) -> None:
+        with self._held(submission) as stop:
+            self._farm.store.download(submission.source, path)
+            assignment = self._assignment(submission)
+            prepared = prepare(
+                SourceFile(path, submission.name),
+                assignment,
+                self._farm.ledger,
+                self._farm.store,
+                ingest=self._decoders.ingest,
+                planning=self._planning,
+                stop=stop,
+                progress=lambda _: None,
+                queued=Queued(
+                    tenant=submission.tenant,
+                    engine_key=engine_key(assignment.provenance),
+                    lane=submission.lane,
+                    priority=submission.priority,
+                    deadline_at=submission.deadline_at,
+                ),
+            )
+        transcripts = [(source.channel, work.id) for source, work in zip(prepared.sources, prepared.works, strict=True)]
+        self._farm.desk.transcribing(submission, transcripts, sum(work.duration for work in prepared.works))
+
+    def _not_done(self, submission: Submission, error: StenopoolError, reason: str) -> None:
+        """It is tried again where that can help."""
+        if error.retryable:
+            self._farm.desk.postponed(submission, reason, PATIENCE)
+        else:
+            self._farm.desk.failed(submission, reason)
+
+    def merge(self, id: int) -> None:
+        """Merge a transcript whose chunks are all done."""
+        aggregate(self._farm.ledger, id)
+
+    def publish(self, id: int) -> None:
+        """Write a submission's transcripts into the object store, in every format."""
+        desk = self._farm.desk
+        submission = desk.claim(self._worker, id, SubmissionState.PUBLISHING)
+        if submission is None:
+            return
+        try:
+            with self._held(submission):
+                transcripts = transcripts_of(self._farm, submission)
+                for transcript in transcripts:
+                    for format in FORMATS:
+                        name = output_name("transcript", transcript, format)
+                        key = f"transcripts/{submission.id}/{name}"
+                        self._farm.store.put(key, render(transcript, format).encode())
+            desk.published(submission, _state(transcripts))
+            for transcript in transcripts:
+                remove = partial(self._farm.store.delete, pcm_key(transcript.recording))
+                self._farm.ledger.unless_needed(transcript.recording, remove)
+        except LedgerUnreachable:
+            raise
+        except StenopoolError as error:
+            self._not_done(submission, error, str(error))
+
+    @contextmanager
+    def _held(self, submission: Submission) -> Iterator[threading.Event]:
+        """The submission's lease is renewed meanwhile; the event is set where it is lost, or this worker ends."""
+        stop, done = threading.Event(), threading.Event()
+
+        def renew() -> None:
+            renewed = time.monotonic()
+            while not done.wait(min(1.0, self._farm.lease / 6)):
+                age = time.monotonic() - renewed
+                if self._closing.is_set() or age > self._farm.lease * 2 / 3:
+                    stop.set()
+                if age < self._farm.lease / 3:
+                    continue
+                try:
+                    if not self._farm.desk.renew(submission):
+                        stop.set()
+                    renewed = time.monotonic()
+                except LedgerUnreachable as error:
+                    _log.warning("%s", error)
+
+        thread = threading.Thread(target=renew, name="renew", daemon=True)
+        thread.start()
+        try:
+            yield stop
+        finally:
+            done.set()
+            thread.join()
+
+    def _assignment(self, submission: Submission) -> Assignment:
+        checkpoint, vocabulary = _model(submission.model)
+        options = options_of(submission.options)
+        dtype = self._dtype(checkpoint)
+        return assign(checkpoint, vocabulary, options, dtype=dtype, split=submission.split, force=submission.again)
+
+    def _dtype(self, checkpoint: Checkpoint) -> DType:
+        """What the farm's engines of that model compute in; where there is none yet, what would suit this machine."""
+        digest = checkpoint.digest
+        for worker in self._farm.fleet.workers():
+            if worker.model_digest == digest and worker.dtype:
+                return worker.dtype  # type: ignore[return-value]
+        return "auto"
+
+
+@lru_cache(maxsize=8)
+def _model(name: str) -> tuple[Checkpoint, Vocabulary]:
+    checkpoint = find_checkpoint(name)
+    return checkpoint, Vocabulary(checkpoint)
+
+
+def _state(transcripts: list[Transcript]) -> SubmissionState:
+    """What becomes of a submission with these transcripts."""
+    if any(transcript.coverage.gaps for transcript in transcripts):
+        return SubmissionState.COMPLETED_WITH_GAPS
+    if not any(transcript.segments for transcript in transcripts):
+        return SubmissionState.COMPLETED_EMPTY
+    return SubmissionState.COMPLETED
+
+
+def transcripts_of(farm: Farm, submission: Submission) -> list[Transcript]:
+    """A submission's transcripts as far as they are merged, by channel."""
+    sources = {source.channel: source for source in farm.ledger.sources(submission.file_sha256, split=submission.split)}
+    works = [(channel, farm.ledger.work(id)) for channel, id in submission.transcripts]
+    return [
+        transcript_of(work, sources[channel], submission.name)
+        for channel, work in works
+        if work.complete and work.state != TranscriptState.CANCELLED
+    ]

@@ -1,0 +1,107 @@
+"""Celery's side of the farm: tasks by name, ids in, nothing out, and the process that runs those of a role."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import SecurityWarning
+from kombu import Queue
+
+from models.engine import Engine
+from scheduler.broker import INGEST, MERGE, PUBLISH, engine_queue
+from stenopool.errors import StenopoolError
+from storage.tables import Lane
+from workers.assignment import engine_key_of
+from workers.decoders import usable_cores
+from workers.engine import EngineWorker
+from workers.farm import Farm
+from workers.lifecycle import alive, new_worker, self_test
+from workers.stages import Stages
+
+_log = logging.getLogger(__name__)
+
+#: Hints that an engine works on at once: while one's last chunks are decoded, the slots fill with another's.
+IN_FLIGHT = 2
+
+
+def run_stages(farm: Farm, roles: Sequence[str]) -> int:
+    """Be a worker that ingests, merges or publishes, until a signal ends it; returns the exit status."""
+    worker = new_worker("+".join(roles))
+    app = farm.broker.app
+    stages = Stages(farm, worker.id)
+    # What ends work goes before what begins more.
+    works = {"publish": (PUBLISH, stages.publish), "merge": (MERGE, stages.merge), "ingest": (INGEST, stages.ingest)}
+    for role in roles:
+        _register(app, role, works[role][1])
+    queues = [queue for role, (queue, _) in works.items() if role in roles]
+    concurrency = len(roles) + ("ingest" in roles) * usable_cores() // 2
+    try:
+        with alive(farm, worker):
+            return _serve(app, worker.id, queues, concurrency)
+    finally:
+        stages.close()
+
+
+def run_engine(farm: Farm, make_engine: Callable[[], Engine]) -> int:
+    """Be a worker with an engine, warmed and tried before it takes any work; returns the exit status."""
+    worker = new_worker("engine")
+    farm.fleet.join(worker)  # it is seen to be starting: loading may take minutes
+    engine = make_engine()
+    engine.warm()
+    speed = self_test(engine)
+    key = engine_key_of(engine)
+    worker = replace(
+        worker,
+        model=engine.checkpoint.name,
+        model_digest=engine.checkpoint.digest,
+        dtype=engine.dtype,
+        engine_key=key,
+        slots=engine.n_slots,
+    )
+    _log.info("%s in %s, %d slots, %.0f times real time", worker.model, worker.dtype, worker.slots, speed)
+    app = farm.broker.app
+    work = EngineWorker(farm, farm.broker, worker.id, engine, key)
+    _register(app, "transcribe", lambda chunks, suspect: work.transcribe([(t, i) for t, i in chunks], suspect=suspect))
+    _register(app, "detect", work.detect)
+    queues = [engine_queue(key, lane) for lane in Lane]
+    try:
+        with alive(farm, worker, lambda: work.room.stalled):
+            return _serve(app, worker.id, queues, IN_FLIGHT)
+    finally:
+        work.close()
+
+
+def _register(app: Celery, name: str, work: Callable[..., None]) -> None:
+    """A task that tells in a line what went wrong: the ledger knows what is to be done again."""
+
+    def task(*arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except StenopoolError as error:
+            _log.warning("%s: %s", name, error)
+
+    app.task(task, name=f"stenopool.{name}", shared=False)
+
+
+def _serve(app: Celery, worker: str, queues: list[str], concurrency: int) -> int:
+    """Work until a first SIGTERM, on which what is begun is ended, or a second, on which it is not."""
+    # Root is warned of for the sake of pickled messages, and ours are none.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    app.conf.task_queues = [Queue(name) for name in queues]
+    celery = app.Worker(
+        hostname=worker,
+        queues=queues,
+        pool="threads",  # a process that forks after JAX has begun does not live
+        concurrency=concurrency,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    celery.start()
+    return int(celery.exitcode or 0)
