@@ -3,8 +3,8 @@
 64 slots, texts of 100 ± 32 tokens and one of a hundred in a loop up to its limit. A static batch runs until its longest
 text ends; a slot takes the next chunk as soon as it is free. How much time that saves depends on the decoder's share of
 all the work: on a GPU two thirds for large-v3, a fifth for large-v3-turbo. The model here is as narrow as `pocket`, and
-random, with one layer in the encoder and eight in the decoder, whose steps have some 60 % of the time; `--layers 4,2` is
-pocket's own shape. Engine and programs are the same in both ways; only what is submitted when differs.
+random, with one layer in the encoder and eight in the decoder, whose steps have some 60 % of the time; `--layers 4,2`
+is pocket's own shape. Engine and programs are the same in both ways; only what is submitted when differs.
 """
 
 from __future__ import annotations
