@@ -6,6 +6,7 @@ A hint names chunks; they are claimed, read, decoded beside those of other hints
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -46,6 +47,8 @@ class EngineWorker:
         self._window = engine.dims.window
         self._prompt_room = engine.dims.n_text_ctx // 2 - 1
         self.room = EngineRoom(engine)
+        # One at a time: a suspect that waits while another kills this worker would be blamed for it.
+        self._suspects = threading.Lock()
         # A chunk waits in a thread for the engine; those of the hints that are in flight, and those to come.
         self._threads = ThreadPoolExecutor(max(64, 8 * engine.n_slots), thread_name_prefix="chunk")
 
@@ -56,18 +59,22 @@ class EngineWorker:
 
     def transcribe(self, chunks: Sequence[tuple[int, int]], *, suspect: bool) -> None:
         """Decode these chunks, or others that are ready where these are gone; a suspect, alone."""
+        ledger = self._farm.ledger
         if suspect:
-            claim = self._farm.ledger.claim_suspect(self._worker, self._engine_key)
-            claims = [] if claim is None else [claim]
+            with self._suspects:
+                claim = ledger.claim_suspect(self._worker, self._engine_key)
+                self._transcribe([] if claim is None else [claim], alone=True)
         else:
-            claims = self._farm.ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks)
+            self._transcribe(ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks), alone=False)
+
+    def _transcribe(self, claims: list[Claim], *, alone: bool) -> None:
         works: dict[int, Work] = {}
         open_futures: dict[Future[Outcome], Claim] = {}
         while claims or open_futures:
             for claim in claims:
                 if claim.transcript not in works:
                     works[claim.transcript] = self._farm.ledger.work(claim.transcript)
-                hear = partial(self._hearing(works[claim.transcript]).chunk, claim, alone=suspect)
+                hear = partial(self._hearing(works[claim.transcript]).chunk, claim, alone=alone)
                 open_futures[self._threads.submit(hear)] = claim
             done = wait(open_futures, return_when=FIRST_COMPLETED).done
             if len(done) < len(open_futures):  # others may be through in a moment

@@ -57,7 +57,7 @@ def test_an_empty_redis_loses_nothing(storm: Storm) -> None:
             continue
         for key in redis.scan_iter("stenopool:engine.*"):
             if redis.type(key) == b"list":
-                for message in redis.lrange(key, 0, -1):  # type: ignore[union-attr]
+                for message in redis.lrange(key, 0, -1):
                     redis.lpush(key, message, message)
     storm.until_ended(submissions, workers=2, within=120)
 
