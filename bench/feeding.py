@@ -29,7 +29,7 @@ from typing import Any
 from long_recording import make_recording
 
 from stenopool.domain import SAMPLE_RATE
-from storage.objects import FolderStore
+from storage.folder import FolderStore
 from workers.decoders import Decoders, usable_cores
 from workers.ingest import Ingest, ingest
 

@@ -10,6 +10,8 @@
     │   └── WeightsMismatch   tensors that do not fit the model (models/whisper/weights.py: it has them all)
     ├── EngineError           the model or the device failed on a chunk
     │   └── DeviceFull        the device has no room for what it was asked to hold
+    ├── StoreError            the object store cannot be reached, or refuses
+    │   └── FolderError       a folder of objects (a LedgerError as well: on one machine both are one disk)
     └── LedgerError           the database of this machine refuses or is of another version
 
 Every message is one line that names the thing and the cure; `retryable` says whether the same call can succeed
@@ -81,3 +83,15 @@ class DeviceFull(EngineError):  # noqa: N818
 
 class LedgerError(StenopoolError):
     """The database of this machine refuses, or is of another version."""
+
+
+class StoreError(StenopoolError):
+    """The object store cannot be reached, or refuses; retryable where it may answer later."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class FolderError(StoreError, LedgerError):
+    """A folder of objects cannot be read or written to; on one machine it lies beside the ledger, on one disk."""

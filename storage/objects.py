@@ -1,136 +1,162 @@
-"""The object store: bytes under keys. On one machine, a folder."""
+"""The object store: bytes under keys. On one machine a folder (storage/folder.py), on the farm S3 (storage/s3.py).
+
+An object is there whole or not at all. A key is a path of plain names ("pcm/3f2a..."), and nothing lies below a key;
+"unfinished" is taken, for drafts.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import time
-import uuid
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple, Protocol
 
-from stenopool.errors import LedgerError
+from stenopool.errors import MediaMissing, StoreError
 
 ABANDONED_AFTER = 3600.0  # seconds
 
-
-class FolderStore:
-    """Objects as files below a folder. An object is there whole or not at all.
-
-    A key is a path of plain names ("pcm/3f2a..."); "unfinished" is taken, for drafts.
-
-    Raises:
-        LedgerError: the folder cannot be written to; so do drafts, from the disk's refusal on.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._unfinished = root / "unfinished"
-        self._writer = uuid.uuid4().hex  # how drafts that were begun here are told from those of others
-        with self._writing():
-            self._unfinished.mkdir(parents=True, exist_ok=True)
-            for draft in self._unfinished.iterdir():
-                with contextlib.suppress(FileNotFoundError):  # just kept by its process
-                    # What a killed process left behind: a draft that anybody still writes was touched a moment ago.
-                    if time.time() - draft.stat().st_mtime > ABANDONED_AFTER:
-                        draft.unlink()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise LedgerError(
-                f"{self._root}: cannot be written to ({error.strerror}); make room, or set STENOPOOL_HOME elsewhere"
-            ) from error
-
-    def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        plain = all(part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in parts)
-        if not plain or parts[0] == self._unfinished.name:
-            raise ValueError(f"not an object key: {key!r}")
-        return self._root / key
-
-    @contextlib.contextmanager
-    def draft(self) -> Iterator[Draft]:
-        """A new object whose key is known only once it is written; gone if it is never kept."""
-        path = self._unfinished / f"{self._writer}-{uuid.uuid4().hex}"
-        with self._writing():
-            file = path.open("wb")
-        try:
-            yield Draft(self, file, path)
-        finally:
-            path.unlink(missing_ok=True)
-            # What was kept was flushed before; the rest is not wanted, and a full disk refuses it a second time here.
-            with contextlib.suppress(OSError):
-                file.close()
-
-    def for_child(self) -> FolderStore:
-        """The same objects for another process; `discard_drafts` of it removes what that one left behind."""
-        return FolderStore(self._root)
-
-    def discard_drafts(self) -> None:
-        """Remove all drafts that were begun here, also in a process that this was sent to. Nobody may write them."""
-        for draft in self._unfinished.glob(f"{self._writer}-*"):
-            draft.unlink(missing_ok=True)
-
-    def read(self, key: str, start: int, end: int) -> bytes:
-        """Bytes `[start, end)` of an object, fewer where it ends before. Raises KeyError where there is none."""
-        if not 0 <= start <= end:
-            raise ValueError(f"a range needs 0 <= start <= end, got [{start}, {end})")
-        try:
-            with self._path(key).open("rb") as file:
-                file.seek(start)
-                return file.read(end - start)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):  # a folder of objects is none itself
-            raise KeyError(key) from None
-
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
-        return self._path(key).is_file()
-
-    def size(self, key: str) -> int | None:
-        """Bytes of an object, None where there is none."""
-        try:
-            return self._path(key).stat().st_size if self.exists(key) else None
-        except FileNotFoundError:
-            return None
-
-    def idle(self, prefix: str, seconds: float = ABANDONED_AFTER) -> list[str]:
-        """Keys below a prefix ("pcm") whose objects nobody wrote for so long."""
-        folder = self._path(prefix)
-        found = []
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > seconds:
-                    found.append(f"{prefix}/{path.name}")
-        return found
-
-    def delete(self, key: str) -> None:
-        """Remove an object; it is no error if there is none."""
-        if self.exists(key):
-            self._path(key).unlink(missing_ok=True)
+#: Where drafts lie until they are kept.
+UNFINISHED = "unfinished"
 
 
-class Draft:
+class Listed(NamedTuple):
+    """An object as a listing has it."""
+
+    key: str
+    #: Bytes.
+    size: int
+    #: Seconds since it was written.
+    age: float
+
+
+class Draft(Protocol):
     """An object that is being written."""
-
-    def __init__(self, store: FolderStore, file: BinaryIO, path: Path) -> None:
-        self._store = store
-        self._file = file
-        self._path = path
 
     def write(self, data: bytes | memoryview) -> None:
         """Append."""
-        with self._store._writing():
-            self._file.write(data)
 
     def keep(self, key: str) -> None:
-        """Make it an object under that key, replacing what is there."""
-        target = self._store._path(key)
-        with self._store._writing():
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._path.replace(target)
+        """Make it an object under that key, replacing what is there. Nothing is written after it."""
+
+
+class ObjectStore(Protocol):
+    """What every store does. It can be sent to another process, which then uses the same objects.
+
+    Raises:
+        StoreError: by every method, where the store cannot be reached or refuses.
+        ValueError: what was given is no key.
+    """
+
+    @abstractmethod
+    def read(self, key: str, start: int, end: int) -> bytes:
+        """Bytes `[start, end)` of an object, fewer where it ends before. Raises KeyError where there is none."""
+
+    @abstractmethod
+    def size(self, key: str) -> int | None:
+        """Bytes of an object, None where there is none."""
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        return self.size(key) is not None
+
+    @abstractmethod
+    def draft(self) -> AbstractContextManager[Draft]:
+        """A new object whose key is known only once it is written; gone if it is never kept. Memory stays flat."""
+
+    def put(self, key: str, data: bytes) -> None:
+        """A small object, replacing what is there."""
+        with self.draft() as draft:
+            draft.write(data)
+            draft.keep(key)
+
+    @abstractmethod
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """A small object where there is none. Of many writers at once exactly one is told True."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; it is no error if there is none."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[Listed]:
+        """All objects below a prefix ("pcm", or "" for all), at any depth, in no certain order.
+
+        Drafts are none, nor is what others put there under names that are no keys.
+        """
+
+    def idle(self, prefix: str, seconds: float = ABANDONED_AFTER) -> Sequence[str]:
+        """Keys below a prefix ("pcm") whose objects nobody wrote for so long."""
+        return sorted(found.key for found in self.list(prefix) if found.age > seconds)
+
+    @abstractmethod
+    def presign(self, key: str, seconds: int, filename: str) -> str:
+        """A URL under which anybody can download the object for that long: a secret, not for logs.
+
+        Args:
+            key: whether there is such an object is not looked at.
+            seconds: 15 minutes at most.
+            filename: what a browser saves it as.
+
+        Raises:
+            UsageError: this store gives no URLs.
+        """
+
+    @abstractmethod
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object into a file, which is there whole or not at all. Raises KeyError where there is none."""
+
+    @abstractmethod
+    def upload(self, path: Path, key: str) -> None:
+        """Copy a file into an object, replacing what is there. Raises MediaMissing where it cannot be read."""
+
+    @abstractmethod
+    def for_child(self) -> ObjectStore:
+        """The same objects for another process; `discard_drafts` of it removes what that one left behind."""
+
+    @abstractmethod
+    def discard_drafts(self) -> None:
+        """Remove all drafts that were begun here, also in a process that this was sent to. Nobody may write them."""
+
+    @abstractmethod
+    def collect_drafts(self, seconds: float = ABANDONED_AFTER) -> int:
+        """Remove what killed writers left behind and nobody touched for so long; returns how many there were."""
+
+
+def is_key(text: str) -> bool:
+    """Whether an object can have this name: nothing in it leads out of a store, or into its drafts."""
+    parts = text.split("/")
+    plain = all(part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in parts)
+    return plain and parts[0] != UNFINISHED
+
+
+def check_key(key: str) -> str:
+    """The key itself. Raises ValueError where it is none."""
+    if not is_key(key):
+        raise ValueError(f"not an object key: {key!r}")
+    return key
+
+
+def check_range(start: int, end: int) -> None:
+    """Raises ValueError where `[start, end)` is no range."""
+    if not 0 <= start <= end:
+        raise ValueError(f"a range needs 0 <= start <= end, got [{start}, {end})")
+
+
+@contextlib.contextmanager
+def downloading(path: Path) -> Iterator[None]:
+    """What the disk of a file that is downloaded refuses, as a StoreError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written to ({error.strerror}); make room, or choose another") from error
+
+
+@contextlib.contextmanager
+def uploading(path: Path) -> Iterator[None]:
+    """What the disk of a file that is uploaded refuses, as a MediaMissing that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise MediaMissing(f"{path}: cannot be read ({error.strerror})") from error

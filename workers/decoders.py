@@ -25,7 +25,7 @@ from pathlib import Path
 
 from stenopool.domain import MOST_DECODERS
 from stenopool.errors import MediaUnreadable, StenopoolError, UsageError
-from storage.objects import FolderStore
+from storage.objects import ObjectStore
 from workers.ingest import Ingested, Stopped, ingest
 
 #: Fewer cores than this are left to the model, which a single thread can feed on such a machine.
@@ -83,7 +83,7 @@ class _Job:
     """A file to ingest; the names are those of `ingest`."""
 
     path: Path
-    store: FolderStore
+    store: ObjectStore
     split: bool
     vad: bool
 
@@ -179,7 +179,7 @@ class Decoders:
     def ingest(
         self,
         path: Path,
-        store: FolderStore,
+        store: ObjectStore,
         *,
         split: bool,
         vad: bool,
@@ -190,7 +190,7 @@ class Decoders:
 
         Raises:
             MediaError: the file is no sound, or decoding it ends the process, twice.
-            LedgerError: the object store cannot be written to.
+            StoreError: the object store cannot be written to.
             UsageError: no process can be started.
             Stopped: `stop` was set.
         """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from stenopool.errors import MediaError
 from storage.ledger import Ledger
-from storage.objects import FolderStore
+from storage.objects import ObjectStore
 from workers.assignment import Assignment
 from workers.decoders import Decoders
 from workers.ingest import ingest
@@ -41,7 +41,7 @@ class Feed:
     """
 
     def __init__(
-        self, assignment: Assignment, ledger: Ledger, store: FolderStore, *, decoders: int, observer: Observer | None
+        self, assignment: Assignment, ledger: Ledger, store: ObjectStore, *, decoders: int, observer: Observer | None
     ) -> None:
         self._assignment = assignment
         self._ledger = ledger

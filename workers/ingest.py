@@ -16,7 +16,7 @@ import numpy as np
 from models.vad import SpeechActivity, SpeechDetector
 from stenopool.domain import Span
 from stenopool.errors import MediaMissing
-from storage.objects import FolderStore
+from storage.objects import ObjectStore
 from workers.media import Decoder
 
 BYTES_PER_SAMPLE = 2  # int16
@@ -49,7 +49,7 @@ class Ingest(Protocol):
     def __call__(
         self,
         path: Path,
-        store: FolderStore,
+        store: ObjectStore,
         *,
         split: bool,
         vad: bool,
@@ -64,12 +64,12 @@ def pcm_key(recording: str) -> str:
     return f"pcm/{recording}"
 
 
-def has_pcm(store: FolderStore, recording: str, duration: int) -> bool:
+def has_pcm(store: ObjectStore, recording: str, duration: int) -> bool:
     """Whether all samples of a recording are in the store."""
     return store.size(pcm_key(recording)) == duration * BYTES_PER_SAMPLE
 
 
-def read_pcm(store: FolderStore, recording: str, duration: int, span: Span) -> np.ndarray:
+def read_pcm(store: ObjectStore, recording: str, duration: int, span: Span) -> np.ndarray:
     """A recording's samples in a span, int16. Raises KeyError where they are not all in the store."""
     if not has_pcm(store, recording, duration):
         raise KeyError(recording)
@@ -97,7 +97,7 @@ def digest_file(path: Path) -> str:
 
 def ingest(
     path: Path,
-    store: FolderStore,
+    store: ObjectStore,
     *,
     split: bool,
     vad: bool,

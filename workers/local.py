@@ -25,8 +25,8 @@ from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, DType, Options, Transcript
 from stenopool.errors import MediaError
 from storage.database import open_database
+from storage.folder import FolderStore
 from storage.ledger import Ledger
-from storage.objects import FolderStore
 from workers.aggregate import aggregate, transcript_of
 from workers.assignment import assign
 from workers.decoders import decoders_for, usable_cores

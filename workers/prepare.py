@@ -12,7 +12,7 @@ from pathlib import Path
 from scheduler.plan import Plan, SpeechRun, plan_islands, plan_recording, plan_whole, plan_without_vad
 from stenopool.domain import SAMPLE_RATE, Chunk, Span
 from storage.ledger import Ledger, Source, Work
-from storage.objects import FolderStore
+from storage.objects import ObjectStore
 from storage.records import record_of_provenance
 from workers.assignment import Assignment
 from workers.ingest import Ingest, Ingested, digest_file, has_pcm
@@ -47,7 +47,7 @@ def prepare(
     source: SourceFile,
     assignment: Assignment,
     ledger: Ledger,
-    store: FolderStore,
+    store: ObjectStore,
     *,
     ingest: Ingest,
     planning: threading.Lock,
@@ -101,7 +101,7 @@ def prepare(
 
 
 def _known(
-    source: SourceFile, file_sha256: str, assignment: Assignment, ledger: Ledger, store: FolderStore
+    source: SourceFile, file_sha256: str, assignment: Assignment, ledger: Ledger, store: ObjectStore
 ) -> Prepared | None:
     """What the ledger has of a file, if it can be gone on with without decoding the file."""
     sources = ledger.sources(file_sha256, split=assignment.split)

@@ -23,7 +23,7 @@ from models.tokens import Vocabulary
 from stenopool.domain import MULTIPLE, SAMPLE_RATE, Chunk, ChunkResult, Options, Span
 from stenopool.errors import DeviceFull, EngineError, LedgerError
 from storage.ledger import Claim, Ledger, Work
-from storage.objects import FolderStore
+from storage.objects import ObjectStore
 from storage.records import record_of_result
 from workers.assignment import Assignment
 from workers.decoding import decoding_of
@@ -83,7 +83,7 @@ class Transcriber:
     def __init__(
         self,
         ledger: Ledger,
-        store: FolderStore,
+        store: ObjectStore,
         worker: str,
         assignment: Assignment,
         vocabulary: Vocabulary,

@@ -13,7 +13,7 @@ from models.checkpoint import find_checkpoint
 from scheduler.plan import SpeechRun, plan_recording
 from stenopool.domain import SAMPLE_RATE, Options
 from stenopool.options import resolved
-from storage.objects import FolderStore
+from storage.folder import FolderStore
 from workers.ingest import ingest
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "meeting.mp3"

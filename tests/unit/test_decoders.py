@@ -18,7 +18,7 @@ import pytest
 from models.whisper.weights import WeightsMismatch
 from stenopool import errors
 from stenopool.errors import MediaMissing, MediaUnreadable, StenopoolError, UsageError
-from storage.objects import FolderStore
+from storage.folder import FolderStore
 from tests import sounds
 from workers.decoders import Decoders, decoders_for
 from workers.ingest import Ingested, Stopped, ingest
@@ -204,7 +204,7 @@ def test_one_that_does_not_listen_is_killed(store: FolderStore) -> None:
 SCRIPT = """
 import sys, threading
 from pathlib import Path
-from storage.objects import FolderStore
+from storage.folder import FolderStore
 from workers.decoders import Decoders
 
 print("begun", flush=True)
