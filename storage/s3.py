@@ -45,7 +45,7 @@ class S3Store(ObjectStore):
         endpoint: URL of the server; None for Amazon's.
         region: None for what boto3 is configured for.
         attempts: how often what may pass is tried before it is an error: the eighth after some five seconds.
-        timeout: seconds without a byte after which an answer is given up.
+        timeout: seconds without a byte after which an attempt is given up: a silent server is, after four minutes.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class S3Store(ObjectStore):
         endpoint: str | None = None,
         region: str | None = None,
         attempts: int = 8,
-        timeout: float = 60.0,
+        timeout: float = 30.0,
     ) -> None:
         self._bucket = Bucket(name=bucket, endpoint=endpoint, region=region, attempts=attempts, timeout=timeout)
         self._prefix = f"{check_key(prefix)}/" if prefix else ""

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stenopool.errors import LedgerError
+from stenopool.errors import LedgerError, StoreError
 from storage.folder import FolderStore
 from storage.objects import ABANDONED_AFTER, Draft
 
@@ -246,7 +246,7 @@ def test_a_writer_that_is_killed_leaves_no_object(store: FolderStore, tmp_path: 
 FILLER = """
 import resource, sys
 from pathlib import Path
-from stenopool.errors import LedgerError
+from stenopool.errors import LedgerError, StoreError
 from storage.folder import FolderStore
 
 store = FolderStore(Path(sys.argv[1]))
@@ -271,6 +271,27 @@ def test_a_disk_without_room(tmp_path: Path) -> None:
     line = f"{folder}: cannot be written to (File too large); make room, or set STENOPOOL_HOME elsewhere\n"
     assert child.stdout == line * 2
     assert files(tmp_path) == []
+
+
+def test_a_disk_that_cannot_be_read(store: FolderStore, tmp_path: Path) -> None:
+    """What is there and does not come is no missing object."""
+    folder = tmp_path / "objects"
+    (folder / "loop").symlink_to("loop")
+
+    with pytest.raises(StoreError) as error:
+        store.read("loop", 0, 1)
+
+    assert str(error.value) == f"{folder}: loop cannot be read (Too many levels of symbolic links); mend the disk"
+
+
+@pytest.mark.parametrize("key", ["pcm", "pcm/1/more"])
+def test_an_object_is_no_folder(store: FolderStore, key: str) -> None:
+    """Where nothing can be written, nobody is told that another was faster."""
+    put(store, "pcm/1", b"abc")
+    with pytest.raises(StoreError, match="cannot be written to"):
+        store.put_if_absent(key, b"def")
+
+    assert store.read("pcm/1", 0, 3) == b"abc"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
