@@ -271,8 +271,9 @@ def test_a_port_that_was_taken_meanwhile(folder: Path) -> None:
 
 
 PARENT = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests in the background
 from stenopool.servers import Postgres, Redis
 folder, program, programs = map(Path, sys.argv[1:])
 with (
