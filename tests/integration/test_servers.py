@@ -370,8 +370,9 @@ def test_a_folder_has_one_server(folder: Path) -> None:
 
 
 STARTING = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from stenopool.servers import Postgres
 Postgres(Path(sys.argv[1]), programs=Path(sys.argv[2])).start()
 """
