@@ -20,22 +20,15 @@ from stenopool import errors
 from stenopool.errors import MediaMissing, MediaUnreadable, StenopoolError, UsageError
 from storage.folder import FolderStore
 from tests import sounds
+from tests.processes import children, remember
 from workers.decoders import Decoders, decoders_for
 from workers.ingest import Ingested, Stopped, ingest
-
-#: Servers that other tests in this process have started.
-_SERVERS: list[psutil.Process] = []
 
 
 @pytest.fixture(autouse=True)
 def servers() -> None:
-    """What runs before a test is no decoder of it."""
-    _SERVERS[:] = psutil.Process().children()
-
-
-def children() -> list[psutil.Process]:
-    """Processes that a test has started and that were not looked after yet."""
-    return [child for child in psutil.Process().children() if child not in _SERVERS]
+    """What runs before a test is nothing of it."""
+    remember()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-import psutil
 import pytest
 
 from models.engine import Engine
@@ -16,6 +15,7 @@ from stenopool.config import Config
 from stenopool.domain import Options, Transcript
 from stenopool.errors import MediaError, UsageError
 from tests import sounds
+from tests.processes import children, remember
 from tests.unit.test_decoders import drafts, kill
 from workers import feed as feeding
 from workers.feed import Feed
@@ -24,6 +24,12 @@ from workers.prepare import Prepared, SourceFile
 from workers.transcriber import Observer
 
 RATE = 16_000
+
+
+@pytest.fixture(autouse=True)
+def servers() -> None:
+    """What runs before a test is nothing of it."""
+    remember()
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def run(
         config, engine.checkpoint, options, dtype="float32", engine=engine, decoders=decoders, observer=observer
     ) as driver:
         outcomes = {outcome.source.name: outcome for outcome in driver.run(sources)}
-    assert psutil.Process().children() == []
+    assert children() == []
     assert drafts(home / "objects") == []
     return outcomes
 
@@ -120,8 +126,8 @@ def test_leaving_ends_what_is_on_its_way(
             config, pool_engine.checkpoint, Options(language="en"), engine=pool_engine, decoders=2, stop=stop
         ) as driver:
             assert next(driver.run([long, clip])).source == clip  # the short one does not wait
-            assert len(psutil.Process().children()) == 2
-        assert psutil.Process().children() == []
+            assert len(children()) == 2
+        assert children() == []
         assert drafts(tmp_path / "objects") == []
         assert not stop.is_set()
 
