@@ -128,7 +128,8 @@ class Chunks(Transactions):
         chosen = ready.limit(max(0, limit)).with_for_update(skip_locked=True).cte("chosen")
         rows = session.execute(
             update(ChunkRow)
-            .where(tuple_(*_KEY).in_(select(chosen)), ChunkRow.state == ChunkState.READY)
+            # They are locked, and so still ready; to say it again has Postgres look through all that are.
+            .where(tuple_(*_KEY).in_(select(chosen)))
             .values(
                 state=ChunkState.LEASED,
                 worker=worker,
