@@ -11,6 +11,7 @@ from sqlalchemy import JSON, Engine, Integer, Select, column, select, tuple_, up
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
+from storage.conditions import lapsed
 from storage.database import as_json, database_clock
 from storage.records import record_of_result
 from storage.tables import ChunkRow, ChunkState, TranscriptRow
@@ -191,7 +192,7 @@ class Chunks(Transactions):
                 update(ChunkRow)
                 .where(
                     ChunkRow.state == ChunkState.LEASED,
-                    (ChunkRow.lease_until < database_clock()) | ChunkRow.lease_until.is_(None),
+                    lapsed(ChunkRow),
                 )
                 .values(state=ChunkState.READY, worker=None, lease_until=None)
                 .returning(ChunkRow.index)
@@ -210,7 +211,7 @@ class Chunks(Transactions):
                 select(*_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.crashes, ChunkRow.carried)
                 .where(
                     ChunkRow.state == ChunkState.LEASED,
-                    (ChunkRow.lease_until < database_clock()) | ChunkRow.lease_until.is_(None),
+                    lapsed(ChunkRow),
                 )
                 .order_by(*_KEY)
                 .limit(limit)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from stenopool.errors import LedgerError, QueueFull
+from storage.conditions import lapsed, untold
 from storage.database import database_clock
 from storage.tables import (
     COMPLETED,
@@ -211,14 +212,13 @@ class Desk(Transactions):
 
         Tenants take turns, one submission each.
         """
-        untold = or_(SubmissionRow.hinted_at.is_(None), SubmissionRow.hinted_at < database_clock() - again_after)
         due = or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before < database_clock())
         waiting = (
             SubmissionRow.state == SubmissionState.ACCEPTED,
             SubmissionRow.lane == lane,
             SubmissionRow.paused.is_(False),
             due,
-            untold,
+            untold(SubmissionRow, again_after),
         )
         with self._transaction() as session:
             place = func.row_number().over(
@@ -270,7 +270,7 @@ class Desk(Transactions):
                     SubmissionRow.state == SubmissionState.PUBLISHING,
                     SubmissionRow.worker.is_(None),
                     or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before < database_clock()),
-                    or_(SubmissionRow.hinted_at.is_(None), SubmissionRow.hinted_at < database_clock() - again_after),
+                    untold(SubmissionRow, again_after),
                 )
                 .order_by(SubmissionRow.lane, SubmissionRow.id)
                 .limit(limit)
@@ -286,14 +286,10 @@ class Desk(Transactions):
 
     def sweep(self) -> int:
         """Take back what dead workers ingested or published; what they died with three times has failed."""
-        expired = (
-            SubmissionRow.state.in_(_STAGES), SubmissionRow.worker.is_not(None),
-            or_(SubmissionRow.lease_until.is_(None), SubmissionRow.lease_until < database_clock()),
-        )  # fmt: skip
         n = 0
         with self._transaction() as session:
             for stage in _STAGES:
-                mine = (*expired, SubmissionRow.state == stage)
+                mine = (SubmissionRow.state == stage, SubmissionRow.worker.is_not(None), lapsed(SubmissionRow))
                 given_up = session.execute(
                     update(SubmissionRow)
                     .where(*mine, SubmissionRow.attempt >= ATTEMPTS)

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.chunks import Chunks
+from storage.conditions import lapsed
 from storage.database import database_clock
 from storage.tables import (
     COMPLETED,
@@ -266,7 +267,7 @@ class Ledger(Chunks):
                     TranscriptRow.id == transcript,
                     TranscriptRow.language.is_(None),
                     TranscriptRow.state == TranscriptState.TRANSCRIBING,
-                    TranscriptRow.lease_until.is_(None) | (TranscriptRow.lease_until < database_clock()),
+                    lapsed(TranscriptRow),
                 )
                 .values(elector=worker, lease_until=database_clock() + self.lease)
                 .returning(TranscriptRow.id)
@@ -310,7 +311,6 @@ class Ledger(Chunks):
         A merge that was begun and did not end in time is taken over: merging is pure, and only the last fence can end
         it. On one machine it is at once, as who began it may be dead.
         """
-        lapsed = TranscriptRow.lease_until.is_(None) | (TranscriptRow.lease_until < database_clock())
         with self._transaction() as session:
             return session.execute(
                 update(TranscriptRow)
@@ -318,7 +318,7 @@ class Ledger(Chunks):
                     TranscriptRow.id == transcript,
                     TranscriptRow.chunks_open == 0,
                     TranscriptRow.state.in_([TranscriptState.TRANSCRIBING, TranscriptState.MERGING]),
-                    lapsed | TranscriptRow.lane.is_(None),
+                    lapsed(TranscriptRow) | TranscriptRow.lane.is_(None),
                 )
                 .values(
                     state=TranscriptState.MERGING,

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, case, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import SAMPLE_RATE
+from storage.conditions import lapsed, untold
 from storage.database import database_clock
 from storage.tables import ChunkRow, ChunkState, ShareRow, TenantRow, TranscriptRow, TranscriptState
 from storage.transactions import Transactions
@@ -151,7 +152,7 @@ class Window(Transactions):
                     ChunkRow.engine_key == engine_key,
                     ChunkRow.lane == lane,
                     ChunkRow.state == ChunkState.READY,
-                    _untold(ChunkRow, again_after),
+                    untold(ChunkRow, again_after),
                 )
                 .order_by(ChunkRow.rank, *_KEY)
                 .limit(limit)
@@ -176,7 +177,7 @@ class Window(Transactions):
                 TranscriptRow.language.is_(None),
                 TranscriptRow.chunks_open > 0,  # where all is silence, nobody can be asked
                 TranscriptRow.paused.is_(False),
-                _lapsed(),
+                lapsed(TranscriptRow),
             ),
             limit,
             again_after,
@@ -185,7 +186,7 @@ class Window(Transactions):
     def merges(self, limit: int, again_after: float) -> list[int]:
         """Transcripts whose chunks are all done, and that nobody merges; they count as told."""
         states = TranscriptRow.state.in_([TranscriptState.TRANSCRIBING, TranscriptState.MERGING])
-        ended = (TranscriptRow.lane.is_not(None), states, TranscriptRow.chunks_open == 0, _lapsed())
+        ended = (TranscriptRow.lane.is_not(None), states, TranscriptRow.chunks_open == 0, lapsed(TranscriptRow))
         return [id for id, _, _ in self._tell(ended, limit, again_after)]
 
     def _tell(
@@ -194,7 +195,7 @@ class Window(Transactions):
         with self._transaction() as session:
             chosen = (
                 select(TranscriptRow.id)
-                .where(*conditions, _untold(TranscriptRow, again_after))
+                .where(*conditions, untold(TranscriptRow, again_after))
                 .order_by(TranscriptRow.lane, TranscriptRow.id)
                 .limit(limit)
                 .with_for_update(skip_locked=True)
@@ -217,14 +218,6 @@ _ADMISSIBLE = (
     TranscriptRow.paused.is_(False),
     TranscriptRow.chunks_waiting > 0,
 )
-
-
-def _untold(row: Any, again_after: float) -> ColumnElement[bool]:
-    return or_(row.hinted_at.is_(None), row.hinted_at < database_clock() - again_after)
-
-
-def _lapsed() -> ColumnElement[bool]:
-    return or_(TranscriptRow.lease_until.is_(None), TranscriptRow.lease_until < database_clock())
 
 
 def _at_least(value: Any, floor: float) -> ColumnElement[float]:

@@ -14,13 +14,12 @@ from functools import partial
 import numpy as np
 
 from models.engine import Engine
-from scheduler.broker import Broker
 from stenopool.domain import Span
 from stenopool.errors import BrokerUnreachable, StenopoolError, UsageError
 from storage.chunks import Claim, Finished
 from storage.ledger import Work
 from workers.farm import Farm
-from workers.hearing import Hearing, Outcome
+from workers.hearing import Hearing
 from workers.ingest import read_pcm
 from workers.room import EngineRoom
 
@@ -38,9 +37,8 @@ class EngineWorker:
         engine_key: of the chunks that this engine can decode.
     """
 
-    def __init__(self, farm: Farm, broker: Broker, worker: str, engine: Engine, engine_key: str) -> None:
+    def __init__(self, farm: Farm, worker: str, engine: Engine, engine_key: str) -> None:
         self._farm = farm
-        self._broker = broker
         self._worker = worker
         self._engine_key = engine_key
         self._vocabulary = engine.vocabulary
@@ -69,7 +67,7 @@ class EngineWorker:
 
     def _transcribe(self, claims: list[Claim], *, alone: bool) -> None:
         works: dict[int, Work] = {}
-        open_futures: dict[Future[Outcome], Claim] = {}
+        open_futures: dict[Future[Finished], Claim] = {}
         while claims or open_futures:
             for claim in claims:
                 if claim.transcript not in works:
@@ -99,28 +97,26 @@ class EngineWorker:
             return  # the lease runs out, and somebody tries again
         ledger.set_language(transcript, language, probability)
 
-    def _keep(self, done: Iterable[tuple[Claim, Future[Outcome]]]) -> None:
+    def _keep(self, done: Iterable[tuple[Claim, Future[Finished]]]) -> None:
         finished: list[Finished] = []
         given_back: list[Claim] = []
         for claim, future in done:
             try:
-                outcome = future.result()
+                finished.append(future.result())
             except KeyError:
-                outcome = Hearing.gap(claim, "its samples are gone from the object store")
+                finished.append(Hearing.gap(claim, "its samples are gone from the object store"))
             except UsageError as error:
-                outcome = Hearing.gap(claim, str(error))
+                finished.append(Hearing.gap(claim, str(error)))
             except StenopoolError as error:
                 _log.warning("chunk %d of transcript %d is given back (%s)", claim.index, claim.transcript, error)
                 given_back.append(claim)
-                continue
-            finished.append(Finished(claim, outcome.result, outcome.carried))
         if given_back:
             self._farm.ledger.give_back(given_back)
         for transcript in {
             claim.transcript for claim, still_open in self._farm.ledger.finish_all(finished).items() if not still_open
         }:
             try:
-                self._broker.merge(transcript)
+                self._farm.broker.merge(transcript)
             except BrokerUnreachable as error:  # the dispatcher tells of it as well
                 _log.warning("%s", error)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from models.tokens import Vocabulary
 from scheduler.language import Election
 from stenopool.domain import MULTIPLE, Chunk, ChunkResult, Options, Span
 from stenopool.errors import EngineError
-from storage.chunks import Claim
+from storage.chunks import Claim, Finished
 from storage.ledger import Work
 from storage.records import provenance_of_record, record_of_result
 from workers.decoding import decoding_of
@@ -32,16 +31,6 @@ ATTEMPTS = 3
 Decode = Callable[[Request, bool], Future[Heard]]
 #: Reads samples of a recording, int16.
 Read = Callable[[str, int, Span], np.ndarray]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What is to be kept of a chunk."""
-
-    claim: Claim
-    #: As a record.
-    result: dict[str, Any]
-    carried: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +54,7 @@ class Hearing:
         """How it is transcribed."""
         return provenance_of_record(self.work.provenance).options
 
-    def chunk(self, claim: Claim, *, alone: bool = False) -> Outcome:
+    def chunk(self, claim: Claim, *, alone: bool = False) -> Finished:
         """Hear a chunk, whose transcript's language is known.
 
         Args:
@@ -95,13 +84,13 @@ class Hearing:
             if not error.retryable:
                 raise
             return self.gap(claim, str(error))
-        return Outcome(claim, record_of_result(result), claim.carried)
+        return Finished(claim, record_of_result(result), claim.carried)
 
     @staticmethod
-    def gap(claim: Claim, reason: str) -> Outcome:
+    def gap(claim: Claim, reason: str) -> Finished:
         """A chunk that cannot be transcribed. In sequential mode the next one is told what this one was told."""
         result = ChunkResult(index=claim.index, span=claim.span, language="", segments=(), failed=reason)
-        return Outcome(claim, record_of_result(result), claim.carried)
+        return Finished(claim, record_of_result(result), claim.carried)
 
     def language(self, spans: list[Span]) -> tuple[str, float]:
         """Ask a few of the transcript's chunks for their language; the one elected, and its probability.
@@ -122,7 +111,7 @@ class Hearing:
         assert elected is not None, "the last answer decides"
         return elected
 
-    def _passage(self, claim: Claim, options: Options, language: str | None, alone: bool) -> Outcome:
+    def _passage(self, claim: Claim, options: Options, language: str | None, alone: bool) -> Finished:
         passage = Passage(
             claim.chunk,
             None if claim.carried is None else carried_of_record(claim.carried),
@@ -137,7 +126,7 @@ class Hearing:
                 passage.skip()
             else:
                 passage.hear(self._heard(pcm, passage.decoding(), alone))
-        return Outcome(claim, record_of_result(passage.result()), asdict(passage.carried))
+        return Finished(claim, record_of_result(passage.result()), asdict(passage.carried))
 
     def _heard(self, pcm: np.ndarray, decoding: Decoding, alone: bool) -> Heard:
         """What the engine hears; where the device fails, it is tried again alone, so that it is not another's fault."""

@@ -23,7 +23,7 @@ from stenopool.formats import FORMATS, render
 from stenopool.options import options_of
 from storage.desk import Submission
 from storage.ledger import Queued
-from storage.tables import SubmissionState, TranscriptState
+from storage.tables import SubmissionState
 from workers.aggregate import aggregate, transcript_of
 from workers.assignment import Assignment, assign, engine_key
 from workers.decoders import Decoders
@@ -197,8 +197,4 @@ def transcripts_of(farm: Farm, submission: Submission) -> list[Transcript]:
     """A submission's transcripts as far as they are merged, by channel."""
     sources = {source.channel: source for source in farm.ledger.sources(submission.file_sha256, split=submission.split)}
     works = [(channel, farm.ledger.work(id)) for channel, id in submission.transcripts]
-    return [
-        transcript_of(work, sources[channel], submission.name)
-        for channel, work in works
-        if work.complete and work.state != TranscriptState.CANCELLED
-    ]
+    return [transcript_of(work, sources[channel], submission.name) for channel, work in works if work.complete]

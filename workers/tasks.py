@@ -65,7 +65,7 @@ def run_engine(farm: Farm, make_engine: Callable[[], Engine]) -> int:
     )
     _log.info("%s in %s, %d slots, %.0f times real time", worker.model, worker.dtype, worker.slots, speed)
     app = farm.broker.app
-    work = EngineWorker(farm, farm.broker, worker.id, engine, key)
+    work = EngineWorker(farm, worker.id, engine, key)
     _register(app, "transcribe", lambda chunks, suspect: work.transcribe([(t, i) for t, i in chunks], suspect=suspect))
     _register(app, "detect", work.detect)
     queues = [engine_queue(key, lane) for lane in Lane]
