@@ -48,7 +48,8 @@ for command in (*desk.COMMANDS, *farm.COMMANDS):
 
 def main() -> None:
     """The `stenopool` command."""
-    # An interrupt is raised, and kept as well: raised inside a library's callback, it would be lost.
+    # An interrupt is raised, and kept as well: raised inside a library's callback, it is lost. That it was is nobody's
+    # business: the work ends at its next turn.
     stop = threading.Event()
     code: object = 0
 
@@ -58,6 +59,11 @@ def main() -> None:
         code = 128 + number
         raise KeyboardInterrupt
 
+    def unraisable(lost: sys.UnraisableHookArgs) -> None:
+        if not (stop.is_set() and lost.exc_type is KeyboardInterrupt):
+            sys.__unraisablehook__(lost)
+
+    sys.unraisablehook = unraisable
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     try:
