@@ -6,17 +6,16 @@ and keep sixteen results, again and again, as engine workers do, without an engi
 
 from __future__ import annotations
 
+from circumstances import circumstances
+
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +126,7 @@ def main() -> None:
         print(json.dumps(work(arguments.work, arguments.seconds)))
         return
     results = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-        "versions": {one: version(one) for one in ("stenopool", "sqlalchemy", "psycopg2-binary")},
+        **circumstances("sqlalchemy", "psycopg2-binary"),
         "rows": arguments.rows,
         "runs": [],
     }

@@ -15,13 +15,11 @@ Each adds its figures to `farm.json`; bench/farm.md quotes them. The ledger's ow
 
 from __future__ import annotations
 
+from circumstances import circumstances
+
 import argparse
 import json
-import os
-import platform
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +48,7 @@ def main() -> None:
     for name in parser.parse_args().measures or MEASURES:
         figures = MEASURES[name]()
         figures |= {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-            "versions": {one: version(one) for one in ("stenopool", "celery", "redis", "sqlalchemy")},
+            **circumstances("celery", "redis", "sqlalchemy"),
         }
         print(name, json.dumps(figures, indent=1), flush=True)
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}

@@ -10,10 +10,10 @@ is the share of as many times one process that is reached: cores that share memo
 
 from __future__ import annotations
 
+from circumstances import circumstances
+
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -21,8 +21,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +103,7 @@ def main() -> None:
             )
     if arguments.json:
         results = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{cores} cores of {os.cpu_count()}, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "av", "onnxruntime")},
+            **circumstances("av", "onnxruntime"),
             "work": f"{arguments.files} MP3 files of {arguments.minutes:g} minutes, 44.1 kHz; {arguments.runs} runs",
             "rows": rows,
         }

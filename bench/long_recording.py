@@ -8,10 +8,11 @@ Figures go to `bench/long_recording.json`; `bench/README.md` quotes them.
 
 from __future__ import annotations
 
+from circumstances import circumstances
+
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import sqlite3
@@ -20,9 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +145,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="stenopool-bench-"))
     try:
         results = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "jax", "av", "onnxruntime")},
+            **circumstances("jax", "av", "onnxruntime"),
             "memory": [measure_memory(folder, hours) for hours in (arguments.hours / 12, arguments.hours)],
             "kill": measure_kill(folder, arguments.killed_hours),
         }

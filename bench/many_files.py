@@ -7,15 +7,13 @@ the figure is the ratio. On a CPU both share the cores: what decoding takes, the
 
 from __future__ import annotations
 
+from circumstances import circumstances
+
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -87,9 +85,7 @@ def measure(name: str, dtype: Any, rounds: int, folder: Path) -> dict[str, Any]:
     ratios = sorted(a / f for f, a in zip(files[1:], alone[1:], strict=True))  # the first round compiled
     sound = len(sources) * SECONDS
     return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-        "versions": {one: version(one) for one in ("stenopool", "jax")},
+        **circumstances("jax"),
         "dtype": dtype,
         "sound_seconds": sound,
         "files_times_real_time": round(sound / median(files[1:]), 1),

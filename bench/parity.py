@@ -15,17 +15,15 @@ rows are compared with what is recorded there.
 
 from __future__ import annotations
 
+from circumstances import circumstances
+
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +112,10 @@ def main() -> int:
     print(f"{len(rows) - len(failed)} of {len(rows)} rows within their bars, {time.monotonic() - started:.0f} s")
     print("peers:", ", ".join(f"{name} {number}" for name, number in peers.items()))
     if arguments.keep:
+        about = circumstances("jax")
+        about["versions"] |= peers
         kept = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "jax")} | peers,
+            **about,
             "model": sides.decoding["model"],
             "rows": [asdict(row) | {"wanted": str(row.wanted), "passes": row.passes} for row in rows],
         }

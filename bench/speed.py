@@ -10,10 +10,11 @@ Writes `speed.json`; `--show` prints it as bench/README.md has it.
 
 from __future__ import annotations
 
+from circumstances import circumstances
+
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,8 +22,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +193,7 @@ def main() -> None:
         return
     for name in arguments.only.split(","):
         results[name] = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "jax")},
+            **circumstances("jax"),
             "rounds": arguments.rounds,
             "rows": measure(name, arguments.peers, arguments.rounds),
         }
