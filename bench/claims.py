@@ -6,8 +6,6 @@ and keep sixteen results, again and again, as engine workers do, without an engi
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
 import os
@@ -19,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from circumstances import circumstances
 from sqlalchemy import Engine, text
 
 from stenopool.servers import Postgres

@@ -15,14 +15,13 @@ Each adds its figures to `farm.json`; bench/farm.md quotes them. The ledger's ow
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from circumstances import circumstances
 from farm_engine import measure_day, measure_overhead, measure_same
 from farm_queue import measure_fairness, measure_scaling, measure_submits
 from farm_storms import measure_poison, measure_storm

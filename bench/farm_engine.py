@@ -40,7 +40,11 @@ def measure_overhead(rounds: int = 5, seconds: float = 30) -> dict[str, Any]:
         engine = Engine(find_checkpoint("pocket"))
         engine.warm()
         requests = [
-            Request(key=None, pcm=read_pcm(farm.store, work.recording, work.duration, span), decoding=Decoding("en"))
+            Request(
+                key=None,
+                pcm=read_pcm(farm.store, work.recording, work.duration, span),
+                decoding=Decoding(language="en"),
+            )
             for span in farm.ledger.spans(transcript)
         ]
         list(engine.run(requests * 4))

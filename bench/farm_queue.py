@@ -96,7 +96,7 @@ def _served(farm: Farm) -> dict[str, int]:
     query = "SELECT tenant, count(*) FROM chunks c JOIN transcripts t ON t.id = c.transcript_id "
     with farm.database.connect() as connection:
         rows = connection.execute(text(query + "WHERE c.state = 'done' AND tenant <> 'urgent' GROUP BY tenant"))
-        return {tenant: n for tenant, n in rows}
+        return dict(rows.tuples().all())
 
 
 def _until_begun(farm: Farm) -> float:

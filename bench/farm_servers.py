@@ -69,8 +69,8 @@ def clones(farm: Farm, transcript: int, n: int, *, tenants: str, lane: Lane = La
 
 def backlog(farm: Farm, n: int, *, tenant: str) -> None:
     """So many submissions that are accepted, and that nobody is to begin for an hour."""
-    statement = f"""INSERT INTO submissions (tenant, name, source, file_sha256, model, options, split, again, lane, priority,
-            paused, state, attempt, fence, not_before, created_at)
+    statement = f"""INSERT INTO submissions (tenant, name, source, file_sha256, model, options, split, again, lane,
+            priority, paused, state, attempt, fence, not_before, created_at)
         SELECT '{tenant}', g || '.mp3', 'sources/' || g, g::text, 'pocket', '{{}}', false, false, {int(Lane.NORMAL)}, 0,
             false, 'accepted', 0, 0, extract(epoch from now()) + 3600, 0
         FROM generate_series(1, {n}) g"""

@@ -10,8 +10,6 @@ is the share of as many times one process that is reached: cores that share memo
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
 import shutil
@@ -24,6 +22,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from circumstances import circumstances
 from long_recording import make_recording
 
 from stenopool.domain import SAMPLE_RATE

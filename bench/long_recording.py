@@ -8,8 +8,6 @@ Figures go to `bench/long_recording.json`; `bench/README.md` quotes them.
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
 import os
@@ -27,6 +25,7 @@ from typing import Any
 
 import av
 import psutil
+from circumstances import circumstances
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "samples" / "meeting.mp3"

@@ -7,8 +7,6 @@ the figure is the ratio. On a CPU both share the cores: what decoding takes, the
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
 import tempfile
@@ -19,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from circumstances import circumstances
 from speed import checkpoint
 from speed_work import N_TOKENS
 

@@ -15,8 +15,6 @@ rows are compared with what is recorded there.
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
 import subprocess
@@ -29,6 +27,7 @@ from typing import Any
 
 import parity_decoding
 import parity_model
+from circumstances import circumstances
 from parity_rows import Row, Wanted
 from parity_sides import REFERENCES, Sides
 from rich.console import Console

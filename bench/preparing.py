@@ -8,8 +8,6 @@ bundled sample four times over; planning on 24 h of random speech. Figures go to
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import json
 import random
 import statistics
@@ -20,6 +18,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+from circumstances import circumstances
 from long_recording import make_recording
 
 from models.vad import SpeechDetector

@@ -9,17 +9,15 @@ is pocket's own shape. Engine and programs are the same in both ways; only what 
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from circumstances import circumstances
 from gpu import RandomEngine, requests, run, settled, speech_lengths
 
 from models.checkpoint import BUNDLED, Checkpoint

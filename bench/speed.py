@@ -10,8 +10,6 @@ Writes `speed.json`; `--show` prints it as bench/README.md has it.
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
 import os
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from circumstances import circumstances
 from speed_work import N_TOKENS, RATE, SHAPES
 
 from models.checkpoint import find_checkpoint

@@ -6,8 +6,6 @@ start until the first batch is given to the engine, and until it has ended.
 
 from __future__ import annotations
 
-from circumstances import circumstances
-
 import argparse
 import json
 import os
@@ -17,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+
+from circumstances import circumstances
 
 from stenopool.domain import SAMPLE_RATE
 from tests import sounds

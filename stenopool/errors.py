@@ -4,8 +4,7 @@
     ├── UsageError            what was asked for does not fit together
     ├── MediaError            a source that cannot become sound
     │   ├── MediaMissing      no such file, or it cannot be read
-    │   ├── MediaUnreadable   it is there, but it is not audio, or broken from the start
-    │   └── FetchError        it could not be fetched from where it is said to be
+    │   └── MediaUnreadable   it is there, but it is not audio, or broken from the start
     ├── CheckpointError       a model that is missing, damaged or of another kind
     │   ├── HubUnreachable    the model hub did not answer
     │   └── WeightsMismatch   tensors that do not fit the model (models/whisper/weights.py: it has them all)
@@ -60,19 +59,6 @@ class MediaMissing(MediaError):  # noqa: N818 - read as a statement: "media miss
 
 class MediaUnreadable(MediaError):  # noqa: N818
     """The file is there, but it is not audio, or broken from the start."""
-
-
-class FetchError(MediaError):
-    """A source that could not be fetched from where it is said to be; retryable where it may be later.
-
-    `code` names the reason: scheme, credentials, host, address, redirects, status, encoding, length, size, range, pace, disk,
-    time, cut, empty, certificate or network.
-    """
-
-    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
-        self.code = code
-        self.retryable = retryable
 
 
 class CheckpointError(StenopoolError):

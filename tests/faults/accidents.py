@@ -81,7 +81,7 @@ def arrange(accident: str) -> None:
     if kind == "die":
         at(point, lambda n: os._exit(DIED) if n == nth else None)
     elif kind == "hang":
-        at(point, lambda n: threading.Event().wait() if n == nth else None)  # type: ignore[func-returns-value]
+        at(point, lambda n: _for_ever() if n == nth else None)
     elif kind == "full":
         at(point, lambda n: _no_memory() if n <= nth else None)
     elif kind == "ahead":
@@ -93,6 +93,10 @@ def arrange(accident: str) -> None:
         lifecycle.HUNG_AFTER = float(rest)
     else:
         raise ValueError(f"{accident}: no such accident")
+
+
+def _for_ever() -> None:
+    threading.Event().wait()
 
 
 def _no_memory() -> None:

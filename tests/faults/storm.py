@@ -264,6 +264,11 @@ class Storm:
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.1)
 
+    def until_more_is_done(self, *, within: float) -> None:
+        """Wait until work goes on."""
+        before = self.done()
+        self.until(lambda: self.done() > before, within=within)
+
     def until_ended(self, submissions: Sequence[Submission], *, workers: int, within: float) -> None:
         """Workers that end are replaced until all has come to its end."""
         waiting = {one.id for one in submissions}

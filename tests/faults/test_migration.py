@@ -44,8 +44,7 @@ def test_workers_of_the_release_before_end_what_they_do(
     def migrated() -> bool:
         try:
             return make_or_migrate(storm.places.database) == ["9999"]
-        except LedgerError as error:  # the table was in use for two seconds on end: nobody is to wait for longer
-            assert "lock timeout" in str(error)
+        except LedgerError:  # the table was in use for two seconds on end: nobody is to wait for longer
             return False
 
     storm.until(migrated, within=30)

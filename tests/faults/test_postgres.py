@@ -31,7 +31,7 @@ def test_a_postgres_that_crashes(own_storm: Storm, own_postgres: Postgres, long:
     submissions = own_storm.hand_in(40 if long else 8, seconds=120)
     workers = list(own_storm.workers(2))
     for turn in range(10 if long else 2):
-        own_storm.until(lambda before=own_storm.done(): own_storm.done() > before, within=60)  # type: ignore[misc]
+        own_storm.until_more_is_done(within=60)
         own_postgres.kill()
         time.sleep(1 if turn % 2 else own_storm.lease + 2)
         own_postgres.start()

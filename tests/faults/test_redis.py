@@ -32,19 +32,13 @@ def own_storm(places: Places, own_redis: Redis, tmp_path: Path, seed: int) -> It
         yield storm
 
 
-def working(storm: Storm, *, within: float) -> None:
-    """It goes on: more chunks are done than were."""
-    before = storm.done()
-    storm.until(lambda: storm.done() > before, within=within)
-
-
 def test_what_redis_forgets_is_told_again(storm: Storm) -> None:
     """FLUSHALL again and again, and hints that are doubled: no chunk is left out, and none is begun twice."""
     submissions = storm.hand_in(4, seconds=120)
     redis = Client.from_url(storm.places.broker)
     storm.batch = 0.2
     storm.workers(2)
-    working(storm, within=30)
+    storm.until_more_is_done(within=30)
     for at in range(6):
         time.sleep(0.5)
         if at % 2:
@@ -63,12 +57,12 @@ def test_a_redis_that_is_killed_and_comes_back_empty(own_storm: Storm, own_redis
     """Work goes on within ten seconds, by the same workers."""
     submissions = own_storm.hand_in(8, seconds=120)
     workers = list(own_storm.workers(2))
-    working(own_storm, within=30)
+    own_storm.until_more_is_done(within=30)
 
     own_redis.kill()
     time.sleep(2)
     own_redis.start()
-    working(own_storm, within=10)
+    own_storm.until_more_is_done(within=10)
     own_storm.until_ended(submissions, workers=2, within=60)
 
     as_if_nothing_had_been(own_storm, submissions)
@@ -80,19 +74,19 @@ def test_a_redis_that_hangs(own_storm: Storm, own_redis: Redis, long: bool) -> N
     """Stopped, paused, or with all its clients sent away: work goes on within a minute, by the same workers."""
     submissions = own_storm.hand_in(12, seconds=120)
     workers = list(own_storm.workers(2))
-    working(own_storm, within=30)
+    own_storm.until_more_is_done(within=30)
     client = Client.from_url(own_redis.url)
     assert own_redis.pid is not None
 
     os.kill(own_redis.pid, signal.SIGSTOP)
     time.sleep(45 if long else 6)
     os.kill(own_redis.pid, signal.SIGCONT)
-    working(own_storm, within=60)
+    own_storm.until_more_is_done(within=60)
     for _ in range(6 if long else 2):
-        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        client.client_kill_filter(_type="normal", skipme=True)
         time.sleep(0.5)
-    working(own_storm, within=60)
-    client.execute_command("CLIENT", "PAUSE", "2000", "ALL")
+    own_storm.until_more_is_done(within=60)
+    client.client_pause(2000, all=True)
     own_storm.until_ended(submissions, workers=2, within=90)
 
     as_if_nothing_had_been(own_storm, submissions)
@@ -109,13 +103,13 @@ def test_a_network_that_swallows_what_redis_says(places: Places, own_redis: Redi
         with Storm(through, tmp_path, seed=seed, batch=0.2) as storm:
             submissions = storm.hand_in(8, seconds=120)
             workers = list(storm.workers(2))
-            working(storm, within=30)
+            storm.until_more_is_done(within=30)
 
             proxy.always(drop())
             proxy.sever()
             time.sleep(3)
             proxy.always()
-            working(storm, within=60)
+            storm.until_more_is_done(within=60)
             storm.until_ended(submissions, workers=2, within=60)
 
             as_if_nothing_had_been(storm, submissions)
