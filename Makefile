@@ -10,7 +10,7 @@ PYTHON ?= $(firstword $(shell for p in python3.13 python3.12 python3.11 python3;
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test check parity bench lock clean
+.PHONY: help setup demo test drill check parity bench lock clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ demo: $(VENV)/runtime ## Transcribe the bundled recording with the bundled model
 # together.
 test: $(VENV)/dev ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# What is random in it follows from the seed that it prints: make drill DRILL_FLAGS="--seed 42 -k redis"
+drill: $(VENV)/dev ## Do to the farm whatever happens to farms, at length (an hour)
+	$(BIN)/python -m pytest tests/faults --drill $(DRILL_FLAGS)
 
 check: $(VENV)/dev ## Lint, types, import directions
 	$(BIN)/ruff check .

@@ -9,17 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from circumstances import circumstances
 from sqlalchemy import Engine, text
 
 from stenopool.servers import Postgres
@@ -127,9 +125,7 @@ def main() -> None:
         print(json.dumps(work(arguments.work, arguments.seconds)))
         return
     results = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-        "versions": {one: version(one) for one in ("stenopool", "sqlalchemy", "psycopg2-binary")},
+        **circumstances("sqlalchemy", "psycopg2-binary"),
         "rows": arguments.rows,
         "runs": [],
     }

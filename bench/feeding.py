@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -21,11 +19,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from circumstances import circumstances
 from long_recording import make_recording
 
 from stenopool.domain import SAMPLE_RATE
@@ -105,9 +102,7 @@ def main() -> None:
             )
     if arguments.json:
         results = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{cores} cores of {os.cpu_count()}, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "av", "onnxruntime")},
+            **circumstances("av", "onnxruntime"),
             "work": f"{arguments.files} MP3 files of {arguments.minutes:g} minutes, 44.1 kHz; {arguments.runs} runs",
             "rows": rows,
         }

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import signal
 import sqlite3
@@ -20,14 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import av
 import psutil
+from circumstances import circumstances
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "samples" / "meeting.mp3"
@@ -146,9 +144,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="stenopool-bench-"))
     try:
         results = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "jax", "av", "onnxruntime")},
+            **circumstances("jax", "av", "onnxruntime"),
             "memory": [measure_memory(folder, hours) for hours in (arguments.hours / 12, arguments.hours)],
             "kill": measure_kill(folder, arguments.killed_hours),
         }

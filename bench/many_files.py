@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from circumstances import circumstances
 from speed import checkpoint
 from speed_work import N_TOKENS
 
@@ -87,9 +84,7 @@ def measure(name: str, dtype: Any, rounds: int, folder: Path) -> dict[str, Any]:
     ratios = sorted(a / f for f, a in zip(files[1:], alone[1:], strict=True))  # the first round compiled
     sound = len(sources) * SECONDS
     return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-        "versions": {one: version(one) for one in ("stenopool", "jax")},
+        **circumstances("jax"),
         "dtype": dtype,
         "sound_seconds": sound,
         "files_times_real_time": round(sound / median(files[1:]), 1),

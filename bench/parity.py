@@ -17,20 +17,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import parity_decoding
 import parity_model
+from circumstances import circumstances
 from parity_rows import Row, Wanted
 from parity_sides import REFERENCES, Sides
 from rich.console import Console
@@ -114,10 +111,10 @@ def main() -> int:
     print(f"{len(rows) - len(failed)} of {len(rows)} rows within their bars, {time.monotonic() - started:.0f} s")
     print("peers:", ", ".join(f"{name} {number}" for name, number in peers.items()))
     if arguments.keep:
+        about = circumstances("jax")
+        about["versions"] |= peers
         kept = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "jax")} | peers,
+            **about,
             "model": sides.decoding["model"],
             "rows": [asdict(row) | {"wanted": str(row.wanted), "passes": row.passes} for row in rows],
         }

@@ -9,19 +9,16 @@ bundled sample four times over; planning on 24 h of random speech. Figures go to
 from __future__ import annotations
 
 import json
-import os
-import platform
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+from circumstances import circumstances
 from long_recording import make_recording
 
 from models.vad import SpeechDetector
@@ -84,9 +81,7 @@ def main() -> None:
             )
 
         results = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "av", "onnxruntime")},
+            **circumstances("av", "onnxruntime"),
             "times_real_time_on_one_core": {
                 "decode mp3 44.1 kHz": speed(seconds, lambda: decode(path)),
                 "voice activity": speed(seconds, lambda: detect(pcm)),

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shutil
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from circumstances import circumstances
 from gpu import RandomEngine, requests, run, settled, speech_lengths
 
 from models.checkpoint import BUNDLED, Checkpoint
@@ -69,9 +66,7 @@ def main() -> None:
     encoder, decoder = map(int, arguments.layers.split(","))
     use_compile_cache(Config.from_env().cache / "xla")
     results = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-        "versions": {one: version(one) for one in ("stenopool", "jax")},
+        **circumstances("jax"),
         "layers": [encoder, decoder],
         "slots": SLOTS,
         "chunks": arguments.chunks,

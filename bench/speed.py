@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,12 +20,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from circumstances import circumstances
 from speed_work import N_TOKENS, RATE, SHAPES
 
 from models.checkpoint import find_checkpoint
@@ -194,9 +192,7 @@ def main() -> None:
         return
     for name in arguments.only.split(","):
         results[name] = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "versions": {name: version(name) for name in ("stenopool", "jax")},
+            **circumstances("jax"),
             "rounds": arguments.rounds,
             "rows": measure(name, arguments.peers, arguments.rounds),
         }

@@ -9,15 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+
+from circumstances import circumstances
 
 from stenopool.domain import SAMPLE_RATE
 from tests import sounds
@@ -69,9 +68,7 @@ def main() -> None:
         runs = [start(sound, Path(scratch), arguments.model) for _ in range(arguments.runs + 1)][1:]
     first, whole = (sorted(times) for times in zip(*runs, strict=True))
     results = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}",
-        "versions": {one: version(one) for one in ("stenopool", "jax")},
+        **circumstances("jax"),
         "model": arguments.model,
         "first_batch_seconds": {"median": median(first), "all": first},
         "whole_seconds": {"median": median(whole), "all": whole},

@@ -13,9 +13,6 @@ from redis.exceptions import RedisError
 
 from stenopool.errors import BrokerUnreachable
 
-#: Seconds after which a hint that nobody took is worth nothing: by then there is another.
-EXPIRES = 60
-
 #: Of all our keys on Redis.
 PREFIX = "stenopool:"
 
@@ -114,7 +111,7 @@ class Broker:
 
     def _tell(self, task: str, queue: str, *arguments: Any) -> None:
         try:
-            self.app.send_task(f"stenopool.{task}", arguments, queue=Queue(queue), expires=EXPIRES)
+            self.app.send_task(f"stenopool.{task}", arguments, queue=Queue(queue))
         except (OperationalError, RedisError) as error:
             raise _unreachable(error) from error
 

@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
 
 from scheduler.broker import INGEST, MERGE, PUBLISH, Broker, engine_queue
 from stenopool.domain import SAMPLE_RATE
 from stenopool.errors import BrokerUnreachable, LedgerUnreachable
-from storage.chunks import Chunks
+from storage.chunks import LEASE, Chunks
+from storage.database import name_of, refusals
 from storage.desk import Desk
 from storage.fleet import Fleet, Worker
 from storage.tables import Lane
@@ -40,8 +40,11 @@ BATCHES_AHEAD, LEAST_AHEAD = 4, 64
 BATCH = 16
 #: Samples that are being transcribed, in a lane, at which no further submission of it is decoded: a day.
 AHEAD = 24 * 3600 * SAMPLE_RATE
-#: Hints of a kind at a time.
-MOST_HINTS = 200
+#: Hints that a queue holds at most: who has not come for so many needs no more to come for all. No hint expires by
+#: itself, as that would be by the worker's clock.
+MOST_QUEUED = 1000
+#: Hints of a kind at a time, and chunks of a lane.
+MOST_HINTS, MOST_CHUNKS = 200, 4000
 
 #: "sten" in ASCII: who holds this advisory lock leads.
 _LOCK = 0x7374656E
@@ -55,20 +58,25 @@ class Leadership:
         self._connection: Connection | None = None
 
     def held(self) -> bool:
-        """Whether this process leads; if nobody does, it does from now on."""
+        """Whether this process leads; if nobody does, it does from now on.
+
+        Raises:
+            LedgerUnreachable: the database is away, and the lock with it.
+        """
         if self._engine.dialect.name != "postgresql":
             return True
         try:
-            if self._connection is None:
-                connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}):
-                    connection.close()
-                    return False
-                self._connection = connection
-            self._connection.execute(text("SELECT 1"))  # the lock is gone with the connection
-        except DBAPIError:
+            with refusals(name_of(self._engine)):
+                if self._connection is None:
+                    connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                    if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}):
+                        connection.close()
+                        return False
+                    self._connection = connection
+                self._connection.execute(text("SELECT 1"))  # the lock is gone with the connection
+        except LedgerUnreachable:
             self.release()
-            return False
+            raise
         return True
 
     def release(self) -> None:
@@ -80,16 +88,22 @@ class Leadership:
 
 
 class Dispatcher:
-    """Decides, tick by tick."""
+    """Decides, tick by tick.
 
-    def __init__(self, engine: Engine, broker: Broker) -> None:
+    Args:
+        lease: seconds that the workers' claims are good for.
+    """
+
+    def __init__(self, engine: Engine, broker: Broker, *, lease: float = LEASE) -> None:
         self._chunks = Chunks(engine)
         self._desk = Desk(engine)
         self._fleet = Fleet(engine)
         self._window = Window(engine)
         self._leadership = Leadership(engine)
         self._broker = broker
-        self._swept = -SWEEP_EVERY
+        self._lease = lease
+        self._looked = time.monotonic()
+        self._sweep_at = self._looked
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set. Where the database or Redis does not answer, it is tried again."""
@@ -98,6 +112,8 @@ class Dispatcher:
             try:
                 if self._leadership.held():
                     self.tick()
+                else:  # whoever leads has looked
+                    self._looked = time.monotonic()
                 failing = False
             except (LedgerUnreachable, BrokerUnreachable) as error:
                 if not failing:  # once, not twice a second
@@ -112,17 +128,23 @@ class Dispatcher:
         Raises:
             LedgerUnreachable, BrokerUnreachable: the rest is left for the next time.
         """
-        if time.monotonic() - self._swept >= SWEEP_EVERY:
+        now = time.monotonic()
+        if now - self._looked > self._lease / 3:
+            # The database was away, or we were: who could not renew a lease meanwhile is not dead for that.
+            _log.warning("nothing was to be seen for %d s: leases are taken back a little later", now - self._looked)
+            self._sweep_at = now + self._lease / 2
+        self._looked = now
+        if now >= self._sweep_at:
             self._sweep()
-            self._swept = time.monotonic()
+            self._sweep_at = now + SWEEP_EVERY
         self._tell_desk()
         batches = self._batches(self._fleet.workers())
         for engine_key, lane in self._window.waiting():
             room = max(LEAST_AHEAD, BATCHES_AHEAD * sum(batches[engine_key]))
             self._window.admit(engine_key, lane, room)
         for engine_key, lane in sorted(self._window.ready(), key=lambda one: one[1]):
-            queue = engine_queue(engine_key, lane)
-            hints = self._window.hints(engine_key, lane, MOST_HINTS, self._again_after(queue))
+            room, again_after = self._room(engine_queue(engine_key, lane))
+            hints = self._window.hints(engine_key, lane, room and MOST_CHUNKS, again_after)
             for group in grouped(hints, min(batches[engine_key], default=BATCH)):
                 chunks = [(hint.transcript, hint.index) for hint in group]
                 self._broker.transcribe(engine_key, lane, chunks, suspect=group[0].suspect)
@@ -141,17 +163,20 @@ class Dispatcher:
         ahead = self._desk.ahead()
         for lane in Lane:
             if ahead.get(lane, 0) < AHEAD:
-                for submission in self._desk.ingests(lane, MOST_HINTS, self._again_after(INGEST)):
+                for submission in self._desk.ingests(lane, *self._room(INGEST)):
                     self._broker.ingest(submission)
         for transcript, engine_key, its_lane in self._window.elections(MOST_HINTS, LOST_AFTER):
-            self._broker.detect(engine_key, its_lane, transcript)
-        for transcript in self._window.merges(MOST_HINTS, self._again_after(MERGE)):
+            if self._room(engine_queue(engine_key, its_lane))[0]:
+                self._broker.detect(engine_key, its_lane, transcript)
+        for transcript in self._window.merges(*self._room(MERGE)):
             self._broker.merge(transcript)
-        for submission in self._desk.publishes(MOST_HINTS, self._again_after(PUBLISH)):
+        for submission in self._desk.publishes(*self._room(PUBLISH)):
             self._broker.publish(submission)
 
-    def _again_after(self, queue: str) -> float:
-        return STALE_AFTER if self._broker.length(queue) else LOST_AFTER
+    def _room(self, queue: str) -> tuple[int, float]:
+        """How many more hints are to go into a queue, and seconds after which one is given again."""
+        length = self._broker.length(queue)
+        return min(MOST_HINTS, max(0, MOST_QUEUED - length)), STALE_AFTER if length else LOST_AFTER
 
     @staticmethod
     def _batches(workers: Iterable[Worker]) -> defaultdict[str, list[int]]:

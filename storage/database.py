@@ -26,7 +26,7 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -124,7 +124,16 @@ def _postgres(url: str) -> Engine:
         parsed.set(drivername="postgresql+psycopg2"),
         pool_pre_ping=True,  # a connection that the server closed is replaced, not failed with
         pool_recycle=1800,
-        connect_args={"connect_timeout": 10, "application_name": "stenopool", "options": "-c lock_timeout=60s"},
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "stenopool",
+            "options": "-c lock_timeout=60s",
+            # A network that swallows everything is noticed within a minute: libpq itself would wait for ever.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
+        },
     )
 
 
@@ -172,9 +181,11 @@ def refusals(database: str) -> Iterator[None]:
     """What the ledger or its disk refuses, as a LedgerError that names it and the cure."""
     try:
         yield
-    except DatabaseError as error:
-        # A broken constraint or a wrong statement is our own fault and keeps its traceback.
-        if not isinstance(error, OperationalError) and type(error) is not DatabaseError:
+    except DBAPIError as error:
+        # A broken constraint or a wrong statement is our own fault and keeps its traceback. A connection that broke has
+        # many names.
+        named = isinstance(error, OperationalError) or type(error) is DatabaseError
+        if not named and not error.connection_invalidated:
             raise
         reason = str(error.orig).strip().partition("\n")[0]
         if not isinstance(error.orig, sqlite3.Error):

@@ -21,6 +21,7 @@ from storage.ledger import Work
 from workers.farm import Farm
 from workers.hearing import Hearing
 from workers.ingest import read_pcm
+from workers.patience import patiently
 from workers.room import EngineRoom
 
 _log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class EngineWorker:
         except (StenopoolError, KeyError) as error:
             _log.warning("transcript %d: its language is not detected yet (%s)", transcript, error)
             return  # the lease runs out, and somebody tries again
-        ledger.set_language(transcript, language, probability)
+        patiently(partial(ledger.set_language, transcript, language, probability))
 
     def _keep(self, done: Iterable[tuple[Claim, Future[Finished]]]) -> None:
         finished: list[Finished] = []
@@ -111,10 +112,11 @@ class EngineWorker:
                 _log.warning("chunk %d of transcript %d is given back (%s)", claim.index, claim.transcript, error)
                 given_back.append(claim)
         if given_back:
-            self._farm.ledger.give_back(given_back)
-        for transcript in {
-            claim.transcript for claim, still_open in self._farm.ledger.finish_all(finished).items() if not still_open
-        }:
+            patiently(partial(self._farm.ledger.give_back, given_back))
+        kept = patiently(partial(self._farm.ledger.finish_all, finished))
+        if late := len(finished) - len(kept):
+            _log.warning("%d chunks came too late: their leases had run out", late)
+        for transcript in {claim.transcript for claim, still_open in kept.items() if not still_open}:
             try:
                 self._farm.broker.merge(transcript)
             except BrokerUnreachable as error:  # the dispatcher tells of it as well

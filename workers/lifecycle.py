@@ -22,6 +22,7 @@ from stenopool.version import __version__
 from storage.fleet import Worker
 from workers.farm import Farm
 from workers.media import Decoder
+from workers.patience import patiently
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,16 @@ def new_worker(role: str) -> Worker:
     )
 
 
+def join(farm: Farm, worker: Worker) -> None:
+    """Be in the fleet.
+
+    Raises:
+        LedgerUnreachable: the database has not answered for a minute. Who ends at once and is started again adds to the
+            crowd before its door.
+    """
+    patiently(lambda: farm.fleet.join(worker), seconds=60.0)
+
+
 @contextmanager
 def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
     """The worker is in the fleet, and its leases are renewed as long as it makes progress.
@@ -52,7 +63,7 @@ def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0
     Args:
         stalled: seconds since its device last came back.
     """
-    farm.fleet.join(replace(worker, state="working"))
+    join(farm, replace(worker, state="working"))
     stop = threading.Event()
     thread = threading.Thread(target=_beat, args=(farm, worker, stalled, stop), name="pulse", daemon=True)
     thread.start()

@@ -29,6 +29,7 @@ from workers.assignment import Assignment, assign, engine_key
 from workers.decoders import Decoders
 from workers.farm import Farm
 from workers.ingest import Stopped, pcm_key
+from workers.patience import patiently
 from workers.prepare import SourceFile, prepare
 from workers.publish import output_name
 
@@ -69,11 +70,10 @@ class Stages:
             try:
                 self._ingest(submission, path)
             except Stopped:
-                desk.postponed(submission, "its worker ended", 0)
-            except LedgerUnreachable:
-                raise  # the lease runs out, and somebody else begins again
+                patiently(lambda: desk.postponed(submission, "its worker ended", 0))
             except KeyError:
-                desk.failed(submission, f"{submission.name}: its file is gone from the object store; submit it again")
+                reason = f"{submission.name}: its file is gone from the object store; submit it again"
+                patiently(lambda: desk.failed(submission, reason))
             except StenopoolError as error:
                 self._not_done(submission, error, str(error).replace(str(path), submission.name))
 
@@ -99,14 +99,16 @@ class Stages:
                 ),
             )
         transcripts = [(source.channel, work.id) for source, work in zip(prepared.sources, prepared.works, strict=True)]
-        self._farm.desk.transcribing(submission, transcripts, sum(work.duration for work in prepared.works))
+        duration = sum(work.duration for work in prepared.works)
+        patiently(lambda: self._farm.desk.transcribing(submission, transcripts, duration))
 
     def _not_done(self, submission: Submission, error: StenopoolError, reason: str) -> None:
         """It is tried again where that can help."""
+        desk = self._farm.desk
         if error.retryable:
-            self._farm.desk.postponed(submission, reason, PATIENCE)
+            patiently(lambda: desk.postponed(submission, reason, PATIENCE))
         else:
-            self._farm.desk.failed(submission, reason)
+            patiently(lambda: desk.failed(submission, reason))
 
     def merge(self, id: int) -> None:
         """Merge a transcript whose chunks are all done."""
@@ -126,12 +128,10 @@ class Stages:
                         name = output_name("transcript", transcript, format)
                         key = f"transcripts/{submission.id}/{name}"
                         self._farm.store.put(key, render(transcript, format).encode())
-            desk.published(submission, _state(transcripts))
+            patiently(lambda: desk.published(submission, _state(transcripts)))
             for transcript in transcripts:
                 remove = partial(self._farm.store.delete, pcm_key(transcript.recording))
                 self._farm.ledger.unless_needed(transcript.recording, remove)
-        except LedgerUnreachable:
-            raise
         except StenopoolError as error:
             self._not_done(submission, error, str(error))
 

@@ -20,7 +20,7 @@ from workers.assignment import engine_key_of
 from workers.decoders import usable_cores
 from workers.engine import EngineWorker
 from workers.farm import Farm
-from workers.lifecycle import alive, new_worker, self_test
+from workers.lifecycle import alive, join, new_worker, self_test
 from workers.stages import Stages
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def run_stages(farm: Farm, roles: Sequence[str]) -> int:
 def run_engine(farm: Farm, make_engine: Callable[[], Engine]) -> int:
     """Be a worker with an engine, warmed and tried before it takes any work; returns the exit status."""
     worker = new_worker("engine")
-    farm.fleet.join(worker)  # it is seen to be starting: loading may take minutes
+    join(farm, worker)  # it is seen to be starting: loading may take minutes
     engine = make_engine()
     engine.warm()
     speed = self_test(engine)

@@ -244,7 +244,7 @@ def scheduler(context: click.Context, supervised: bool) -> None:
     farm = Farm.find(Config.from_env())
     try:
         with alive(farm, new_worker("scheduler")):
-            Dispatcher(farm.database, farm.broker).run(context.obj)
+            Dispatcher(farm.database, farm.broker, lease=farm.lease).run(context.obj)
     finally:
         farm.close()
 
