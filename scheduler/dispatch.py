@@ -152,7 +152,7 @@ class Dispatcher:
     def _sweep(self) -> None:
         swept = self._chunks.sweep_crashed()
         if swept.ready:
-            _log.warning("%d chunks are tried again alone: their lease ran out", swept.ready)
+            _log.warning("%d chunks are tried again apart: their lease ran out", swept.ready)
         for transcript, index in swept.quarantined:
             _log.error("chunk %d of transcript %d is a gap: workers died with it", index, transcript)
         self._desk.sweep()

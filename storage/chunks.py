@@ -22,8 +22,11 @@ from storage.transactions import Transactions
 LEASE = 300.0
 
 
-#: Workers that a chunk may take with it: the first with others beside it, which are not to blame, the rest alone.
+#: Workers that a chunk may take with it: the first with whatever was beside it, the second with a few that a worker died
+#: with as well, the third alone.
 DEATHS = 3
+#: Chunks that a worker died with once, and that are tried again beside each other.
+SUSPECTS = 8
 
 _KEY = (ChunkRow.transcript_id, ChunkRow.index)
 
@@ -90,7 +93,7 @@ class Chunks(Transactions):
         Args:
             wanted: transcript and index of each.
 
-        Those that a worker died with are left for `claim_suspect`.
+        Those that a worker died with are left for `claim_suspects`.
         """
         ready = select(*_KEY).where(
             ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
@@ -113,15 +116,17 @@ class Chunks(Transactions):
         with self._transaction() as session:
             return self._take(session, worker, ready.order_by(*_KEY), len(chunks))
 
-    def claim_suspect(self, worker: str, engine_key: str) -> Claim | None:
-        """Lease a chunk that a worker died with, to be decoded alone; None where there is none."""
+    def claim_suspects(self, worker: str, engine_key: str) -> list[Claim]:
+        """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone."""
         suspects = (
             select(*_KEY)
-            .where(ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY, ChunkRow.crashes > 0)
+            .where(ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY)
             .order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
         )
         with self._transaction() as session:
-            return next(iter(self._take(session, worker, suspects, 1)), None)
+            return self._take(session, worker, suspects.where(ChunkRow.crashes == 1), SUSPECTS) or self._take(
+                session, worker, suspects.where(ChunkRow.crashes > 1), 1
+            )
 
     def _take(self, session: Session, worker: str, ready: Select[int, int], limit: int) -> list[Claim]:
         """Those of the ready chunks that nobody else is about to take."""
@@ -203,8 +208,7 @@ class Chunks(Transactions):
     def sweep_crashed(self, limit: int = 5000) -> Swept:
         """Blame chunks whose lease ran out: their worker died with them, or with one of them.
 
-        Those it happened to for the first time are ready again, to be decoded alone; one that is alone to blame is
-        quarantined: a gap.
+        They are ready again, to be decoded apart from all others; one that is alone to blame is quarantined: a gap.
         """
         with self._transaction() as session:
             expired = session.execute(

@@ -34,7 +34,7 @@ class Hint:
 
     transcript: int
     index: int
-    #: A worker died with it: it is to be decoded alone.
+    #: A worker died with it: it is to be decoded apart.
     suspect: bool
 
 

@@ -57,23 +57,22 @@ class EngineWorker:
         self._threads.shutdown()
 
     def transcribe(self, chunks: Sequence[tuple[int, int]], *, suspect: bool) -> None:
-        """Decode these chunks, or others that are ready where these are gone; a suspect, alone."""
+        """Decode these chunks, or others that are ready where these are gone; suspects, apart."""
         ledger = self._farm.ledger
         if suspect:
             with self._suspects:
-                claim = ledger.claim_suspect(self._worker, self._engine_key)
-                self._transcribe([] if claim is None else [claim], alone=True)
+                self._transcribe(ledger.claim_suspects(self._worker, self._engine_key), party=object())
         else:
-            self._transcribe(ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks), alone=False)
+            self._transcribe(ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks))
 
-    def _transcribe(self, claims: list[Claim], *, alone: bool) -> None:
+    def _transcribe(self, claims: list[Claim], party: object | None = None) -> None:
         works: dict[int, Work] = {}
         open_futures: dict[Future[Finished], Claim] = {}
         while claims or open_futures:
             for claim in claims:
                 if claim.transcript not in works:
                     works[claim.transcript] = self._farm.ledger.work(claim.transcript)
-                hear = partial(self._hearing(works[claim.transcript]).chunk, claim, alone=alone)
+                hear = partial(self._hearing(works[claim.transcript]).chunk, claim, party)
                 open_futures[self._threads.submit(hear)] = claim
             done = wait(open_futures, return_when=FIRST_COMPLETED).done
             if len(done) < len(open_futures):  # others may be through in a moment
@@ -126,7 +125,7 @@ class EngineWorker:
         return Hearing(
             work=work,
             vocabulary=self._vocabulary,
-            decode=lambda request, alone: self.room.decode(request, alone=alone),
+            decode=self.room.decode,
             read=self._read,
             window=self._window,
             room=self._prompt_room,

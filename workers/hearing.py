@@ -27,8 +27,8 @@ from workers.transcribe import chunk_result, silence
 #: Times that a chunk may fail alone before it becomes a gap.
 ATTEMPTS = 3
 
-#: Has a request decoded, alone or among others.
-Decode = Callable[[Request, bool], Future[Heard]]
+#: Has a request decoded: among all others, or only those of a party.
+Decode = Callable[[Request, object | None], Future[Heard]]
 #: Reads samples of a recording, int16.
 Read = Callable[[str, int, Span], np.ndarray]
 
@@ -54,11 +54,11 @@ class Hearing:
         """How it is transcribed."""
         return provenance_of_record(self.work.provenance).options
 
-    def chunk(self, claim: Claim, *, alone: bool = False) -> Finished:
+    def chunk(self, claim: Claim, party: object | None = None) -> Finished:
         """Hear a chunk, whose transcript's language is known.
 
         Args:
-            alone: nothing else may be decoded beside it.
+            party: only what is of the same may be decoded beside it.
 
         Raises:
             KeyError: its samples are not in the object store.
@@ -68,11 +68,11 @@ class Hearing:
         language = None if self.work.language == MULTIPLE else self.work.language
         try:
             if options.mode == "sequential":
-                return self._passage(claim, options, language, alone)
+                return self._passage(claim, options, language, party)
             pcm = self._pcm(claim.span)
             result = silence(claim.chunk, pcm, self.work.language or "")
             if result is None:
-                heard = self._heard(pcm, decoding_of(options, claim.chunk, self.vocabulary, language), alone)
+                heard = self._heard(pcm, decoding_of(options, claim.chunk, self.vocabulary, language), party)
                 result = chunk_result(
                     heard,
                     claim.chunk,
@@ -100,7 +100,7 @@ class Hearing:
         """
         election = Election(len(spans))
         asked = [
-            self.decode(Request(key=None, pcm=self._pcm(self._beginning(spans[index])), decoding=None), False)
+            self.decode(Request(key=None, pcm=self._pcm(self._beginning(spans[index])), decoding=None), None)
             for index in election.ask(len(spans))
         ]
         allowed = self.options.languages
@@ -111,7 +111,7 @@ class Hearing:
         assert elected is not None, "the last answer decides"
         return elected
 
-    def _passage(self, claim: Claim, options: Options, language: str | None, alone: bool) -> Finished:
+    def _passage(self, claim: Claim, options: Options, language: str | None, party: object | None) -> Finished:
         passage = Passage(
             claim.chunk,
             None if claim.carried is None else carried_of_record(claim.carried),
@@ -125,15 +125,15 @@ class Hearing:
             if silence(window, pcm, ""):
                 passage.skip()
             else:
-                passage.hear(self._heard(pcm, passage.decoding(), alone))
+                passage.hear(self._heard(pcm, passage.decoding(), party))
         return Finished(claim, record_of_result(passage.result()), asdict(passage.carried))
 
-    def _heard(self, pcm: np.ndarray, decoding: Decoding, alone: bool) -> Heard:
+    def _heard(self, pcm: np.ndarray, decoding: Decoding, party: object | None) -> Heard:
         """What the engine hears; where the device fails, it is tried again alone, so that it is not another's fault."""
         request = Request(key=None, pcm=pcm, decoding=decoding)
         for attempt in range(ATTEMPTS + 1):
             try:
-                return self.decode(request, alone or attempt > 0).result()
+                return self.decode(request, object() if attempt else party).result()
             except EngineError as error:
                 if not error.retryable or attempt == ATTEMPTS:
                     raise

@@ -1,7 +1,7 @@
 """The engine room: a thread that keeps an engine's slots full with whatever several others want decoded.
 
-They hand in a request and get a future. A request may ask to be alone: then the slots are emptied first, and nothing
-else is taken up until it is through.
+They hand in a request and get a future. A request may belong to a party: then the slots are emptied first, and nothing
+else is taken up until the party is through.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class _Job:
 
     request: Request
     future: Future[Heard]
-    alone: bool
+    #: Those that may be decoded beside it; None for all who belong to none.
+    party: object | None
 
 
 class Closed(EngineError):  # noqa: N818 - read as a statement
@@ -44,13 +45,13 @@ class EngineRoom:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def decode(self, request: Request, *, alone: bool = False) -> Future[Heard]:
-        """Have a chunk decoded; the request's key is not used.
+    def decode(self, request: Request, party: object | None = None) -> Future[Heard]:
+        """Have a chunk decoded, beside those of its party only if it has one; the request's key is not used.
 
         The future raises EngineError where the device failed while the chunk was in a slot, UsageError where the
         request does not fit the model, and Closed where nobody came to it.
         """
-        job = _Job(request, Future(), alone)
+        job = _Job(request, Future(), party)
         with self._changed:
             if self._closed:
                 job.future.set_exception(Closed())
@@ -93,15 +94,15 @@ class EngineRoom:
                 self._changed.wait(1.0)
             if self._closed:
                 return None
-            if any(job.alone for job in self._in_slots):
-                return []
-            first = next((job for job in self._waiting if job.alone), None)
-            if first is not None:
-                if self._in_slots:
+            party = next((job.party for job in self._in_slots), None)
+            if party is None:
+                party = next((job.party for job in self._waiting if job.party is not None), None)
+                if party is not None and self._in_slots:
                     return []
-                self._waiting.remove(first)
-                return [first]
-            return [self._waiting.popleft() for _ in range(min(self.engine.room, len(self._waiting)))]
+            chosen = [job for job in self._waiting if job.party is party][: self.engine.room]
+            for job in chosen:
+                self._waiting.remove(job)
+            return chosen
 
     def _turn(self, jobs: list[_Job]) -> None:
         wanted = [job for job in jobs if job.future.running() or job.future.set_running_or_notify_cancel()]

@@ -198,7 +198,12 @@ class Storm:
 
     def kill_one(self) -> None:
         """kill -9 of one of them that has chunks, whichever, at whatever it does."""
-        self.until(lambda: bool(self._holding()), within=60)
+
+        def somebody_works() -> bool:
+            self.look()
+            return bool(self._holding())
+
+        self.until(somebody_works, within=60)
         time.sleep(self.random.uniform(0, 2 * self.batch))
         holding = self._holding() or {self.random.choice(self._workers).pid: {}}
         victim = self.random.choice(sorted(holding))

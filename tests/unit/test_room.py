@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -104,19 +105,20 @@ def texts(engine: StandIn, futures: Sequence[Future[Heard]]) -> list[str]:
     return [engine.vocabulary.text(future.result(10).tokens) for future in futures]
 
 
-def test_who_asks_to_be_alone_is(room_of: Callable[[StandIn], EngineRoom]) -> None:
-    """The slots are emptied first, and whoever comes meanwhile waits."""
+def test_a_party_is_by_itself(room_of: Callable[[StandIn], EngineRoom]) -> None:
+    """The slots are emptied first, and whoever comes meanwhile waits; another party, too."""
     engine = Watched()
     room = room_of(engine)
     engine.gate.clear()
     before = [room.decode(request(sound(n))) for n in range(3)]
-    alone = room.decode(request(sound(10)), alone=True)
+    alone, both = object(), object()
+    apart = [room.decode(request(sound(10 + n)), party) for n, party in enumerate((alone, both, both))]
     after = [room.decode(request(sound(20 + n))) for n in range(3)]
     engine.gate.set()
 
-    assert texts(engine, [*before, alone, *after]) == [text_of(sound(n)) for n in (0, 1, 2, 10, 20, 21, 22)]
-    assert 1 in engine.together
-    assert sum(engine.together) == 7
+    assert texts(engine, [*before, *apart, *after]) == [text_of(sound(n)) for n in (0, 1, 2, 10, 11, 12, 20, 21, 22)]
+    assert (1, 2) in pairwise(engine.together), "one party after the other"
+    assert sum(engine.together) == 9
 
 
 def test_a_chunk_that_does_not_fit_is_refused_alone(room_of: Callable[[StandIn], EngineRoom]) -> None:
