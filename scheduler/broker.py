@@ -29,6 +29,7 @@ def make_app(url: str) -> Celery:
     app = Celery("stenopool", set_as_current=False)
     app.conf.update(
         broker_url=url,
+        broker_transport="scheduler.transport:Transport",
         result_backend=None,
         task_ignore_result=True,
         task_serializer="json",

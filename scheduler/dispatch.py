@@ -104,6 +104,7 @@ class Dispatcher:
         self._lease = lease
         self._looked = time.monotonic()
         self._sweep_at = self._looked
+        self._patient = False
 
     def run(self, stop: threading.Event) -> None:
         """Tick until `stop` is set. Where the database or Redis does not answer, it is tried again."""
@@ -129,14 +130,16 @@ class Dispatcher:
             LedgerUnreachable, BrokerUnreachable: the rest is left for the next time.
         """
         now = time.monotonic()
-        if now - self._looked > self._lease / 3:
+        if now - self._looked > self._lease / 3 and not self._patient:
             # The database was away, or we were: who could not renew a lease meanwhile is not dead for that.
             _log.warning("nothing was to be seen for %d s: leases are taken back a little later", now - self._looked)
             self._sweep_at = now + self._lease / 2
+            self._patient = True  # until then: who is always slow looks after the dead as well
         self._looked = now
         if now >= self._sweep_at:
             self._sweep()
             self._sweep_at = now + SWEEP_EVERY
+            self._patient = False
         self._tell_desk()
         batches = self._batches(self._fleet.workers())
         for engine_key, lane in self._window.waiting():

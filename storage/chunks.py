@@ -22,8 +22,8 @@ from storage.transactions import Transactions
 LEASE = 300.0
 
 
-#: Workers that a chunk may take with it: the first with whatever was beside it, the second with a few that a worker died
-#: with as well, the third alone.
+#: Workers that a chunk may take with it: the first with whatever was beside it, the second with a few that a worker
+#: died with as well, the third alone.
 DEATHS = 3
 #: Chunks that a worker died with once, and that are tried again beside each other.
 SUSPECTS = 8

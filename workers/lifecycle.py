@@ -57,18 +57,25 @@ def join(farm: Farm, worker: Worker) -> None:
 
 
 @contextmanager
-def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0) -> Iterator[None]:
+def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0) -> Iterator[Callable[[], None]]:
     """The worker is in the fleet, and its leases are renewed as long as it makes progress.
 
     Args:
         stalled: seconds since its device last came back.
+
+    Hands out what is to be called once it takes work.
     """
-    join(farm, replace(worker, state="working"))
-    stop = threading.Event()
-    thread = threading.Thread(target=_beat, args=(farm, worker, stalled, stop), name="pulse", daemon=True)
+    join(farm, worker)
+    working, stop = threading.Event(), threading.Event()
+    thread = threading.Thread(target=_beat, args=(farm, worker, stalled, working, stop), name="pulse", daemon=True)
     thread.start()
+
+    def begin() -> None:
+        working.set()
+        join(farm, replace(worker, state="working"))
+
     try:
-        yield
+        yield begin
     finally:
         stop.set()
         thread.join()
@@ -79,7 +86,9 @@ def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0
             _log.warning("%s", error)
 
 
-def _beat(farm: Farm, worker: Worker, stalled: Callable[[], float], stop: threading.Event) -> None:
+def _beat(
+    farm: Farm, worker: Worker, stalled: Callable[[], float], working: threading.Event, stop: threading.Event
+) -> None:
     renewed = -farm.lease
     while not stop.wait(min(BEAT, farm.lease / 6)):
         if stalled() > HUNG_AFTER:
@@ -88,7 +97,7 @@ def _beat(farm: Farm, worker: Worker, stalled: Callable[[], float], stop: thread
             os._exit(HUNG)  # no thread of ours can end one that waits for a device
         try:
             if not farm.fleet.seen(worker.id):
-                farm.fleet.join(replace(worker, state="working"))
+                farm.fleet.join(replace(worker, state="working") if working.is_set() else worker)
             # A device that hangs must not keep its chunks from others.
             if time.monotonic() - renewed > farm.lease / 3 and stalled() < farm.lease / 3:
                 farm.ledger.renew(worker.id)

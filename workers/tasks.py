@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
+from celery.signals import worker_ready
 from kombu import Queue
 
 from models.engine import Engine
@@ -41,8 +42,8 @@ def run_stages(farm: Farm, roles: Sequence[str]) -> int:
     queues = [queue for role, (queue, _) in works.items() if role in roles]
     concurrency = len(roles) + ("ingest" in roles) * usable_cores() // 2
     try:
-        with alive(farm, worker):
-            return _serve(app, worker.id, queues, concurrency)
+        with alive(farm, worker) as begin:
+            return _serve(app, worker.id, queues, concurrency, begin)
     finally:
         stages.close()
 
@@ -70,8 +71,8 @@ def run_engine(farm: Farm, make_engine: Callable[[], Engine]) -> int:
     _register(app, "detect", work.detect)
     queues = [engine_queue(key, lane) for lane in Lane]
     try:
-        with alive(farm, worker, lambda: work.room.stalled):
-            return _serve(app, worker.id, queues, IN_FLIGHT)
+        with alive(farm, worker, lambda: work.room.stalled) as begin:
+            return _serve(app, worker.id, queues, IN_FLIGHT, begin)
     finally:
         work.close()
 
@@ -88,8 +89,13 @@ def _register(app: Celery, name: str, work: Callable[..., None]) -> None:
     app.task(task, name=f"stenopool.{name}", shared=False)
 
 
-def _serve(app: Celery, worker: str, queues: list[str], concurrency: int) -> int:
-    """Work until a first SIGTERM, on which what is begun is ended, or a second, on which it is not."""
+def _serve(app: Celery, worker: str, queues: list[str], concurrency: int, begin: Callable[[], None]) -> int:
+    """Work until a first SIGTERM, on which what is begun is ended, or a second, on which it is not.
+
+    Args:
+        begin: called when it takes work, and is ready for these signals.
+    """
+    worker_ready.connect(lambda **_: begin(), weak=False)
     # Root is warned of for the sake of pickled messages, and ours are none.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app.conf.task_queues = [Queue(name) for name in queues]

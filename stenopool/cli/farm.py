@@ -243,7 +243,8 @@ def scheduler(context: click.Context, supervised: bool) -> None:
     _supervise(supervised)
     farm = Farm.find(Config.from_env())
     try:
-        with alive(farm, new_worker("scheduler")):
+        with alive(farm, new_worker("scheduler")) as begin:
+            begin()
             Dispatcher(farm.database, farm.broker, lease=farm.lease).run(context.obj)
     finally:
         farm.close()
