@@ -26,6 +26,15 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"drill: seed {config.getoption('--seed', 7)}"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is in no short form is left to `make drill`."""
+    if config.getoption("--drill", False):
+        return
+    long = [item for item in items if item.get_closest_marker("drill")]
+    config.hook.pytest_deselected(items=long)
+    items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture
 def long(request: pytest.FixtureRequest) -> bool:
     """Whether this is a drill, and not the short form of one."""

@@ -253,7 +253,7 @@ class Storm:
 
     def until_at_work(self, n: int) -> None:
         """Wait until so many processes are in the fleet, and have begun."""
-        self.until(lambda: sum(one.state == "working" for one in self.farm.fleet.workers()) >= n, within=60)
+        self.until(lambda: sum(one.state == "working" for one in self.farm.fleet.workers()) >= n, within=90)
 
     @staticmethod
     def end(*processes: subprocess.Popen[bytes]) -> None:

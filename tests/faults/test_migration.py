@@ -39,7 +39,7 @@ def test_workers_of_the_release_before_end_what_they_do(
     storm.batch = 0.2
     submissions = storm.hand_in(8, seconds=120)
     storm.workers(2)
-    storm.until(lambda: storm.done() > 0, within=30)
+    storm.until(lambda: storm.done() > 0, within=90)
 
     def migrated() -> bool:
         try:
@@ -47,10 +47,10 @@ def test_workers_of_the_release_before_end_what_they_do(
         except LedgerError:  # the table was in use for two seconds on end: nobody is to wait for longer
             return False
 
-    storm.until(migrated, within=30)
+    storm.until(migrated, within=90)
     assert storm.done() < 480
     late = storm.worker()
-    storm.until(lambda: late.poll() is not None, within=30)
+    storm.until(lambda: late.poll() is not None, within=90)
     storm.until_ended(submissions, workers=2, within=60)
 
     assert "its schema is 9999" in storm.said()

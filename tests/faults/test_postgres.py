@@ -43,12 +43,13 @@ def test_a_postgres_that_crashes(own_storm: Storm, own_postgres: Postgres, long:
     assert [worker.poll() for worker in workers] == [None, None]
 
 
+@pytest.mark.drill
 def test_clients_that_are_sent_away(storm: Storm, long: bool) -> None:
     """All connections end every two seconds, in the middle of whatever they did."""
     storm.batch = 0.2
     submissions = storm.hand_in(60 if long else 10, seconds=120)
     workers = list(storm.workers(2))
-    storm.until(lambda: storm.done() > 0, within=30)
+    storm.until(lambda: storm.done() > 0, within=90)
     others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname ="
     others += " current_database()"
     for _ in range(30 if long else 4):
@@ -61,12 +62,13 @@ def test_clients_that_are_sent_away(storm: Storm, long: bool) -> None:
     assert [worker.poll() for worker in workers] == [None, None]
 
 
+@pytest.mark.drill
 def test_a_table_that_is_locked(places: Places, tmp_path: Path, seed: int, long: bool) -> None:
     """By somebody who looks at it for long: all wait, and go on."""
     with Storm(places, tmp_path, seed=seed, batch=0.2, lease=60.0) as storm:
         submissions = storm.hand_in(8, seconds=120)
         storm.workers(2)
-        storm.until(lambda: storm.done() > 0, within=30)
+        storm.until(lambda: storm.done() > 0, within=90)
         with create_engine(places.database, poolclass=NullPool).begin() as connection:
             connection.execute(text("LOCK TABLE chunks"))
             time.sleep(30 if long else 5)
@@ -76,6 +78,7 @@ def test_a_table_that_is_locked(places: Places, tmp_path: Path, seed: int, long:
         assert storm.attempts() == storm.done()
 
 
+@pytest.mark.drill
 def test_more_clients_than_postgres_takes(places: Places, tmp_path: Path, seed: int) -> None:
     """Of sixty that ask at once, each has its turn; a farm at work among them does not end."""
     with server_folder() as folder, Postgres(folder / "postgres", max_connections=20) as server:
@@ -83,7 +86,7 @@ def test_more_clients_than_postgres_takes(places: Places, tmp_path: Path, seed: 
         with Storm(replace(places, database=server.url), tmp_path, seed=seed, batch=0.2) as storm:
             submissions = storm.hand_in(4, seconds=120)
             workers = list(storm.workers(2))
-            storm.until(lambda: storm.done() > 0, within=30)
+            storm.until(lambda: storm.done() > 0, within=90)
             refused: list[str] = []
             stop = threading.Event()
 

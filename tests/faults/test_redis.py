@@ -38,7 +38,7 @@ def test_what_redis_forgets_is_told_again(storm: Storm) -> None:
     redis = Client.from_url(storm.places.broker)
     storm.batch = 0.2
     storm.workers(2)
-    storm.until_more_is_done(within=30)
+    storm.until_more_is_done(within=90)
     for at in range(6):
         time.sleep(0.5)
         if at % 2:
@@ -53,11 +53,12 @@ def test_what_redis_forgets_is_told_again(storm: Storm) -> None:
     assert storm.attempts() == storm.done() == 240
 
 
+@pytest.mark.drill
 def test_a_redis_that_is_killed_and_comes_back_empty(own_storm: Storm, own_redis: Redis) -> None:
     """Work goes on within ten seconds, by the same workers."""
     submissions = own_storm.hand_in(8, seconds=120)
     workers = list(own_storm.workers(2))
-    own_storm.until_more_is_done(within=30)
+    own_storm.until_more_is_done(within=90)
 
     own_redis.kill()
     time.sleep(2)
@@ -70,11 +71,12 @@ def test_a_redis_that_is_killed_and_comes_back_empty(own_storm: Storm, own_redis
     assert [worker.poll() for worker in workers] == [None, None]
 
 
+@pytest.mark.drill
 def test_a_redis_that_hangs(own_storm: Storm, own_redis: Redis, long: bool) -> None:
     """Stopped, paused, or with all its clients sent away: work goes on within a minute, by the same workers."""
     submissions = own_storm.hand_in(12, seconds=120)
     workers = list(own_storm.workers(2))
-    own_storm.until_more_is_done(within=30)
+    own_storm.until_more_is_done(within=90)
     client = Client.from_url(own_redis.url)
     assert own_redis.pid is not None
 
@@ -94,6 +96,7 @@ def test_a_redis_that_hangs(own_storm: Storm, own_redis: Redis, long: bool) -> N
     assert [worker.poll() for worker in workers] == [None, None]
 
 
+@pytest.mark.drill
 def test_a_network_that_swallows_what_redis_says(places: Places, own_redis: Redis, tmp_path: Path, seed: int) -> None:
     """Half-open connections are given up, and others are made."""
     url = own_redis.url
@@ -103,7 +106,7 @@ def test_a_network_that_swallows_what_redis_says(places: Places, own_redis: Redi
         with Storm(through, tmp_path, seed=seed, batch=0.2) as storm:
             submissions = storm.hand_in(8, seconds=120)
             workers = list(storm.workers(2))
-            storm.until_more_is_done(within=30)
+            storm.until_more_is_done(within=90)
 
             proxy.always(drop())
             proxy.sever()
@@ -116,6 +119,7 @@ def test_a_network_that_swallows_what_redis_says(places: Places, own_redis: Redi
             assert [worker.poll() for worker in workers] == [None, None]
 
 
+@pytest.mark.drill
 def test_a_redis_that_is_full(own_storm: Storm, own_redis: Redis) -> None:
     """What is handed in is accepted all the same, and done when there is room again; somebody is told meanwhile."""
     client = Client.from_url(own_redis.url)
@@ -124,7 +128,7 @@ def test_a_redis_that_is_full(own_storm: Storm, own_redis: Redis) -> None:
     client.config_set("maxmemory", "1mb")
 
     submissions = own_storm.hand_in(3, seconds=60)
-    own_storm.until(lambda: "used memory > 'maxmemory'" in own_storm.said(), within=30)
+    own_storm.until(lambda: "used memory > 'maxmemory'" in own_storm.said(), within=90)
     client.config_set("maxmemory", "0")
     own_storm.until_ended(submissions, workers=1, within=60)
 

@@ -63,24 +63,26 @@ def test_a_death_at_any_step_loses_nothing(places: Places, tmp_path: Path, seed:
             as_if_nothing_had_been(storm, submissions)
 
 
+@pytest.mark.drill
 def test_a_worker_that_was_stopped_past_its_lease_comes_too_late(storm: Storm) -> None:
     """Others did its chunks meanwhile: what it heard is refused, and it works on."""
     storm.batch = 1.0
     submissions = storm.hand_in(2, seconds=120)
     late = storm.worker()
-    storm.until(lambda: storm.done() > 0, within=30)
+    storm.until(lambda: storm.done() > 0, within=90)
     late.send_signal(signal.SIGSTOP)
     storm.batch = 0.1
     storm.until_ended(submissions, workers=2, within=60)
 
     late.send_signal(signal.SIGCONT)
-    storm.until(lambda: "came too late" in storm.said(), within=30)
+    storm.until(lambda: "came too late" in storm.said(), within=90)
 
     as_if_nothing_had_been(storm, submissions)
     assert storm.attempts() - storm.done() <= HELD
     assert late.poll() is None
 
 
+@pytest.mark.drill
 def test_a_deployment_wastes_nothing(storm: Storm, long: bool) -> None:
     """SIGTERM to one after the other under load: each ends what it has begun, and gives nothing back."""
     storm.batch = 0.5
@@ -88,7 +90,7 @@ def test_a_deployment_wastes_nothing(storm: Storm, long: bool) -> None:
     for _ in range(20 if long else 2):
         old = list(storm.workers(2))
         storm.until_at_work(4)
-        storm.until_more_is_done(within=30)
+        storm.until_more_is_done(within=90)
         storm.worker()
         for worker in old:
             worker.terminate()
@@ -117,6 +119,7 @@ def test_poison_kills_three_workers_at_most(storm: Storm, long: bool) -> None:
     assert set(found) == {"3 workers died with it"}
 
 
+@pytest.mark.drill
 def test_a_device_that_hangs_ends_its_worker(storm: Storm) -> None:
     """Its leases are not renewed, others do its chunks, and it makes room for one that works."""
     submissions = storm.hand_in(3, seconds=120)
@@ -129,6 +132,7 @@ def test_a_device_that_hangs_ends_its_worker(storm: Storm) -> None:
     assert "the device has not come back for 2 s; this worker ends" in storm.said()
 
 
+@pytest.mark.drill
 def test_a_device_without_memory_is_tried_again(storm: Storm) -> None:
     """Chunk by chunk alone; nobody is to blame, and the worker lives."""
     submissions = storm.hand_in(2, seconds=60)
@@ -140,12 +144,13 @@ def test_a_device_without_memory_is_tried_again(storm: Storm) -> None:
     assert storm.crashes() == 0
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("ahead", [7200, -7200])
 def test_a_clock_that_is_wrong_does_no_harm(storm: Storm, ahead: int) -> None:
     """Leases are measured by the database's: the worker neither takes what is another's, nor is left without work."""
     submissions = storm.hand_in(3, seconds=120)
     wrong = storm.worker(f"ahead:{ahead}")
-    storm.until(lambda: storm.done() >= 16, within=30)  # it alone is there
+    storm.until(lambda: storm.done() >= 16, within=90)  # it alone is there
     storm.until_ended(submissions, workers=2, within=60)
 
     as_if_nothing_had_been(storm, submissions)
@@ -153,6 +158,7 @@ def test_a_clock_that_is_wrong_does_no_harm(storm: Storm, ahead: int) -> None:
     assert wrong.poll() is None
 
 
+@pytest.mark.drill
 def test_many_of_every_role_at_once(storm: Storm, long: bool) -> None:
     """Eight that merge and publish, and three schedulers, of which one leads: each thing is done once."""
     schedulers = [storm.scheduler() for _ in range(2)]
