@@ -46,15 +46,16 @@ MOST_QUEUED = 1000
 #: Hints of a kind at a time, and chunks of a lane.
 MOST_HINTS, MOST_CHUNKS = 200, 4000
 
-#: "sten" in ASCII: who holds this advisory lock leads.
-_LOCK = 0x7374656E
+#: Advisory locks, "sten" and "stec" in ASCII: who holds one leads.
+DISPATCHING, COLLECTING = 0x7374656E, 0x73746563
 
 
 class Leadership:
-    """The lock of the one who dispatches. SQLite has no other process that could want it."""
+    """The lock of the one who dispatches, or collects. SQLite has no other process that could want it."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, lock: int = DISPATCHING) -> None:
         self._engine = engine
+        self._lock = lock
         self._connection: Connection | None = None
 
     def held(self) -> bool:
@@ -69,7 +70,7 @@ class Leadership:
             with refusals(name_of(self._engine)):
                 if self._connection is None:
                     connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-                    if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": _LOCK}):
+                    if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": self._lock}):
                         connection.close()
                         return False
                     self._connection = connection

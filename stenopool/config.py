@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from stenopool.errors import UsageError
+
+_DAY = 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ SETTINGS = (
     Setting("STENOPOOL_BROKER", "", "a farm's Redis: redis://:password@host:6379/0"),
     Setting("STENOPOOL_STORE", "", "a farm's objects: s3://bucket/prefix?endpoint=https://host, or a shared folder"),
     Setting("STENOPOOL_LEASE", "60", "seconds after which others do what a worker holds that gives no sign of life"),
+    Setting("STENOPOOL_KEEP", "604800", "seconds that a farm keeps the file of what failed, so that it can be retried"),
 )
 
 
@@ -43,6 +47,8 @@ class Config:
     store: str | None = None
     #: Seconds.
     lease: float = 60.0
+    #: Seconds.
+    keep: float = 604_800.0
 
     @property
     def farm(self) -> Path:
@@ -70,7 +76,8 @@ class Config:
             database=env.get("STENOPOOL_DATABASE") or None,
             broker=env.get("STENOPOOL_BROKER") or None,
             store=env.get("STENOPOOL_STORE") or None,
-            lease=_seconds("STENOPOOL_LEASE", env.get("STENOPOOL_LEASE") or "60"),
+            lease=_seconds("STENOPOOL_LEASE", env.get("STENOPOOL_LEASE") or "60", 1, _DAY, "from 1 to a day"),
+            keep=_seconds("STENOPOOL_KEEP", env.get("STENOPOOL_KEEP") or "604800", 0, 36_500 * _DAY, "up to a century"),
         )
 
 
@@ -84,13 +91,13 @@ def _base(given: str | None, default: str) -> str:
     return given if given and Path(given).is_absolute() else default
 
 
-def _seconds(name: str, value: str) -> float:
+def _seconds(name: str, value: str, least: float, most: float, said: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
-        seconds = 0.0
-    if not 1 <= seconds <= 86_400:
-        raise UsageError(f"{name} is {value!r}; set it to seconds, from 1 to a day")
+        seconds = math.nan
+    if not least <= seconds <= most:
+        raise UsageError(f"{name} is {value!r}; set it to seconds, {said}")
     return seconds
 
 

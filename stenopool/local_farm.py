@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from stenopool.config import Config
-from stenopool.errors import UsageError
+from stenopool.errors import LedgerUnreachable, UsageError
 from stenopool.servers import Postgres, Redis
 from storage.database import make_or_migrate
 from workers.farm import Farm, Places, places_file
@@ -76,13 +77,18 @@ class LocalFarm:
     layout: Layout
     members: list[Member] = field(default_factory=list)
     _opened: ExitStack = field(default_factory=ExitStack)
-    _places: Places | None = None
+    _farm: Farm | None = None
 
     @property
     def places(self) -> Places:
         """Where it is."""
-        assert self._places is not None
-        return self._places
+        return self.farm.places
+
+    @property
+    def farm(self) -> Farm:
+        """Its ledger and objects."""
+        assert self._farm is not None
+        return self._farm
 
     def __enter__(self) -> LocalFarm:
         folder = self.config.farm
@@ -94,11 +100,13 @@ class LocalFarm:
             redis = opened.enter_context(Redis(folder / "redis"))
             postgres = opened.enter_context(Postgres(folder / "postgres"))
             store = self.layout.store or str(folder / "objects")
-            self._places = Places(database=postgres.url, broker=redis.url, store=store)
-            make_or_migrate(self._places.database)
+            places = Places(database=postgres.url, broker=redis.url, store=store)
+            make_or_migrate(places.database)
+            self._farm = Farm(places, lease=self.config.lease)
+            opened.callback(self._farm.close)
             opened.callback(self._end)
             file = places_file(self.config)
-            write_atomically(file, json.dumps(asdict(self._places)).encode(), mode=0o600)  # the passwords are in it
+            write_atomically(file, json.dumps(asdict(places)).encode(), mode=0o600)  # the passwords are in it
             opened.callback(file.unlink, missing_ok=True)
             self.members = [Member(role, self._command(role)) for role in self._roles()]
             for member in self.members:
@@ -127,20 +135,16 @@ class LocalFarm:
         Raises:
             UsageError: one of them does not begin in time; the line says where its log is.
         """
-        farm = Farm(self.places, lease=self.config.lease)
         deadline = time.monotonic() + timeout
-        try:
-            while not stop.is_set():
-                self.watch()
-                working = {worker.pid for worker in farm.fleet.workers() if worker.state == "working"}
-                missing = [member.role for member in self.members if member.pid not in working]
-                if not missing:
-                    return
-                if time.monotonic() > deadline:
-                    raise UsageError(f"{missing[0]} does not begin to work: see {log_of(self.config, missing[0])}")
-                stop.wait(0.2)
-        finally:
-            farm.close()
+        while not stop.is_set():
+            self.watch()
+            working = {worker.pid for worker in self.farm.fleet.workers() if worker.state == "working"}
+            missing = [member.role for member in self.members if member.pid not in working]
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise UsageError(f"{missing[0]} does not begin to work: see {log_of(self.config, missing[0])}")
+            stop.wait(0.2)
 
     def watch(self) -> None:
         """Start again whoever has ended."""
@@ -149,6 +153,8 @@ class LocalFarm:
             if member.pid is not None:
                 continue
             if member.process is not None:
+                with suppress(LedgerUnreachable):  # then its leases run out by themselves
+                    self.farm.fleet.died(socket.gethostname(), member.process.pid)
                 member.process = None
                 if now - member.started > HEALTHY_AFTER:
                     member.back_off = BACK_OFF

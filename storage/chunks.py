@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import JSON, Engine, Integer, Select, column, select, tuple_, update, values
+from sqlalchemy import JSON, ColumnElement, Engine, Integer, Select, column, select, tuple_, update, values
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
 from storage.conditions import lapsed
 from storage.database import as_json, database_clock
+from storage.holding import held_of, hold, is_held
 from storage.records import record_of_result
-from storage.tables import ChunkRow, ChunkState, TranscriptRow
+from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, TranscriptRow
 from storage.transactions import Transactions
 
 #: Seconds that a claim is good for, unless it is renewed. A process that ends is known at once by its lock; this is for
@@ -27,8 +28,6 @@ LEASE = 300.0
 DEATHS = 3
 #: Chunks that a worker died with once, and that are tried again beside each other.
 SUSPECTS = 8
-
-_KEY = (ChunkRow.transcript_id, ChunkRow.index)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +71,16 @@ class Finished:
     carried: Mapping[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Counted:
+    """A transcript of which chunks were done."""
+
+    open: int
+    sequential: bool
+    #: Nothing of it is made ready.
+    held: bool
+
+
 class Chunks(Transactions):
     """Queries and transitions of chunks."""
 
@@ -82,8 +91,10 @@ class Chunks(Transactions):
     def claim(self, worker: str, transcripts: Sequence[int], limit: int) -> list[Claim]:
         """Lease up to `limit` ready chunks of those transcripts: of those planned first, in order of time."""
         with self._transaction() as session:
-            ready = select(*_KEY).where(ChunkRow.transcript_id.in_(transcripts), ChunkRow.state == ChunkState.READY)
-            return self._take(session, worker, ready.order_by(*_KEY), limit)
+            ready = select(*CHUNK_KEY).where(
+                ChunkRow.transcript_id.in_(transcripts), ChunkRow.state == ChunkState.READY
+            )
+            return self._take(session, worker, ready.order_by(*CHUNK_KEY), limit)
 
     def claim_queued(
         self, worker: str, engine_key: str, limit: int, wanted: Sequence[tuple[int, int]] = ()
@@ -95,33 +106,33 @@ class Chunks(Transactions):
 
         Those that a worker died with are left for `claim_suspects`.
         """
-        ready = select(*_KEY).where(
+        ready = select(*CHUNK_KEY).where(
             ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
         )
         claims: list[Claim] = []
         with self._transaction() as session:
             if wanted:
-                named = ready.where(tuple_(*_KEY).in_(wanted))
-                claims = self._take(session, worker, named.order_by(*_KEY), limit)
+                named = ready.where(tuple_(*CHUNK_KEY).in_(wanted))
+                claims = self._take(session, worker, named.order_by(*CHUNK_KEY), limit)
             if len(claims) < limit:
-                turn = ready.order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
+                turn = ready.order_by(ChunkRow.lane, ChunkRow.rank, *CHUNK_KEY)
                 claims += self._take(session, worker, turn, limit - len(claims))
         return claims
 
     def claim_these(self, worker: str, chunks: Sequence[tuple[int, int]]) -> list[Claim]:
         """Lease those of the chunks that are ready, transcript and index of each."""
-        ready = select(*_KEY).where(
-            tuple_(*_KEY).in_(chunks), ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
+        ready = select(*CHUNK_KEY).where(
+            tuple_(*CHUNK_KEY).in_(chunks), ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
         )
         with self._transaction() as session:
-            return self._take(session, worker, ready.order_by(*_KEY), len(chunks))
+            return self._take(session, worker, ready.order_by(*CHUNK_KEY), len(chunks))
 
     def claim_suspects(self, worker: str, engine_key: str) -> list[Claim]:
         """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone."""
         suspects = (
-            select(*_KEY)
+            select(*CHUNK_KEY)
             .where(ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY)
-            .order_by(ChunkRow.lane, ChunkRow.rank, *_KEY)
+            .order_by(ChunkRow.lane, ChunkRow.rank, *CHUNK_KEY)
         )
         with self._transaction() as session:
             return self._take(session, worker, suspects.where(ChunkRow.crashes == 1), SUSPECTS) or self._take(
@@ -135,7 +146,7 @@ class Chunks(Transactions):
         rows = session.execute(
             update(ChunkRow)
             # They are locked, and so still ready; to say it again has Postgres look through all that are.
-            .where(tuple_(*_KEY).in_(select(chosen)))
+            .where(tuple_(*CHUNK_KEY).in_(select(chosen)))
             .values(
                 state=ChunkState.LEASED,
                 worker=worker,
@@ -143,7 +154,7 @@ class Chunks(Transactions):
                 fence=ChunkRow.fence + 1,
                 lease_until=database_clock() + self.lease,
             )
-            .returning(*_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
+            .returning(*CHUNK_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
             .execution_options(synchronize_session=False)
         ).all()
         return [
@@ -163,26 +174,14 @@ class Chunks(Transactions):
     def release(self, workers: Iterable[str]) -> None:
         """Give back what these workers hold: they stop, or are known to be dead."""
         with self._transaction() as session:
-            session.execute(
-                update(ChunkRow)
-                .where(ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
-                .values(state=ChunkState.READY, worker=None, lease_until=None)
-            )
+            self._free(session, ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
 
     def give_back(self, claims: Iterable[Claim]) -> None:
         """These chunks could not be done now, and nobody is to blame: they are ready again."""
+        fences = [(claim.transcript, claim.index, claim.fence) for claim in claims]
         with self._transaction() as session:
-            for claim in claims:
-                session.execute(
-                    update(ChunkRow)
-                    .where(
-                        ChunkRow.transcript_id == claim.transcript,
-                        ChunkRow.index == claim.index,
-                        ChunkRow.fence == claim.fence,
-                        ChunkRow.state == ChunkState.LEASED,
-                    )
-                    .values(state=ChunkState.READY, worker=None, lease_until=None, hinted_at=None)
-                )
+            mine = tuple_(*CHUNK_KEY, ChunkRow.fence).in_(fences)
+            self._free(session, mine, ChunkRow.state == ChunkState.LEASED, hinted_at=None)
 
     def holders(self) -> set[str]:
         """Workers that hold a lease."""
@@ -193,17 +192,21 @@ class Chunks(Transactions):
     def sweep(self) -> int:
         """Make chunks ready again whose lease ran out; returns how many."""
         with self._transaction() as session:
-            rows = session.execute(
-                update(ChunkRow)
-                .where(
-                    ChunkRow.state == ChunkState.LEASED,
-                    lapsed(ChunkRow),
-                )
-                .values(state=ChunkState.READY, worker=None, lease_until=None)
-                .returning(ChunkRow.index)
-                .execution_options(synchronize_session=False)
-            )
-            return len(rows.all())
+            return self._free(session, ChunkRow.state == ChunkState.LEASED, lapsed(ChunkRow))
+
+    @staticmethod
+    def _free(session: Session, *which: ColumnElement[bool], **changes: Any) -> int:
+        """Nobody holds these chunks any more: they are ready, or wait where their transcript is held; how many."""
+        transcripts = session.scalars(
+            update(ChunkRow)
+            .where(*which)
+            .values(state=ChunkState.READY, worker=None, lease_until=None, **changes)
+            .returning(ChunkRow.transcript_id)
+            .execution_options(synchronize_session=False)
+        ).all()
+        for transcript in held_of(session, transcripts):
+            hold(session, transcript)
+        return len(transcripts)
 
     def sweep_crashed(self, limit: int = 5000) -> Swept:
         """Blame chunks whose lease ran out: their worker died with them, or with one of them.
@@ -212,20 +215,21 @@ class Chunks(Transactions):
         """
         with self._transaction() as session:
             expired = session.execute(
-                select(*_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.crashes, ChunkRow.carried)
+                select(*CHUNK_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.crashes, ChunkRow.carried)
                 .where(
                     ChunkRow.state == ChunkState.LEASED,
                     lapsed(ChunkRow),
                 )
-                .order_by(*_KEY)
+                .order_by(*CHUNK_KEY)
                 .limit(limit)
                 .with_for_update(skip_locked=True)
             ).all()
+            held = held_of(session, {row.transcript_id for row in expired})
             suspects = [(row[0], row[1]) for row in expired if row.crashes + 1 < DEATHS]
             if suspects:
                 session.execute(
                     update(ChunkRow)
-                    .where(tuple_(*_KEY).in_(suspects))
+                    .where(tuple_(*CHUNK_KEY).in_(suspects))
                     .values(
                         state=ChunkState.READY,
                         worker=None,
@@ -238,6 +242,8 @@ class Chunks(Transactions):
             for row in quarantined:
                 transcript, index, start, end, _, carried = row
                 self._quarantine(session, transcript, index, Span(start, end), carried)
+            for transcript in held:
+                hold(session, transcript)
             return Swept(ready=len(suspects), quarantined=[(row[0], row[1]) for row in quarantined])
 
     def _quarantine(
@@ -256,8 +262,9 @@ class Chunks(Transactions):
                 lease_until=None,
             )
         )
-        if self._count_down(session, transcript, 1)[1]:
-            self._next(session, transcript, index, carried)
+        counted = self._count_down(session, transcript, 1)
+        if counted.sequential:
+            self._next(session, transcript, index, carried, held=counted.held)
 
     def finish(self, claim: Claim, result: Mapping[str, Any], carried: Mapping[str, Any] | None = None) -> int | None:
         """Keep a chunk's result; returns how many chunks are still open, None if the lease was lost meanwhile.
@@ -277,13 +284,14 @@ class Chunks(Transactions):
             claims = {(one.claim.transcript, one.claim.index): one for one in finished}
             rows = self._finish(session, [(one.claim.fence, key, one.result) for key, one in claims.items()])
             kept = [claims[key] for key in sorted(rows)]
-            still_open: dict[int, tuple[int, bool]] = {}
-            for transcript, n in sorted(Counter(one.claim.transcript for one in kept).items()):
-                still_open[transcript] = self._count_down(session, transcript, n)
+            counted = {
+                transcript: self._count_down(session, transcript, n)
+                for transcript, n in sorted(Counter(one.claim.transcript for one in kept).items())
+            }
             for one in kept:
-                if still_open[one.claim.transcript][1]:
-                    self._next(session, one.claim.transcript, one.claim.index, one.carried)
-            return {one.claim: still_open[one.claim.transcript][0] for one in kept}
+                if (its := counted[one.claim.transcript]).sequential:
+                    self._next(session, one.claim.transcript, one.claim.index, one.carried, held=its.held)
+            return {one.claim: counted[one.claim.transcript].open for one in kept}
 
     @staticmethod
     def _finish(
@@ -313,30 +321,39 @@ class Chunks(Transactions):
         return [(transcript, index) for transcript, index in rows]
 
     @staticmethod
-    def _count_down(session: Session, transcript: int, n: int) -> tuple[int, bool]:
-        """So many chunks are done; returns how many are open, and whether the transcript is sequential."""
-        chunks_open, sequential = session.execute(
+    def _count_down(session: Session, transcript: int, n: int) -> _Counted:
+        """So many chunks are done."""
+        chunks_open, sequential, paused, state = session.execute(
             update(TranscriptRow)
             .where(TranscriptRow.id == transcript)
             .values(chunks_open=TranscriptRow.chunks_open - n)
-            .returning(TranscriptRow.chunks_open, TranscriptRow.sequential)
+            .returning(TranscriptRow.chunks_open, TranscriptRow.sequential, TranscriptRow.paused, TranscriptRow.state)
             .execution_options(synchronize_session=False)
         ).one()
-        return chunks_open, sequential
+        return _Counted(open=chunks_open, sequential=sequential, held=is_held(paused=paused, state=state))
 
     @staticmethod
-    def _next(session: Session, transcript: int, index: int, carried: Mapping[str, Any] | None) -> None:
-        """The chunk after it is ready, in a sequential transcript."""
+    def _next(session: Session, transcript: int, index: int, carried: Mapping[str, Any] | None, *, held: bool) -> None:
+        """The chunk after it is ready, in a sequential transcript; it waits for admission where that is held."""
         told = None if carried is None else dict(carried)
-        session.execute(
+        following = session.execute(
             update(ChunkRow)
             .where(
                 ChunkRow.transcript_id == transcript,
                 ChunkRow.index == index + 1,
                 ChunkRow.state == ChunkState.WAITING,
             )
-            .values(state=ChunkState.READY, carried=told)
-        )
+            .values(state=ChunkState.WAITING if held else ChunkState.READY, carried=told)
+            .returning(ChunkRow.index)
+            .execution_options(synchronize_session=False)
+        ).all()
+        if held and following:
+            session.execute(
+                update(TranscriptRow)
+                .where(TranscriptRow.id == transcript)
+                .values(chunks_waiting=TranscriptRow.chunks_waiting + 1)
+                .execution_options(synchronize_session=False)
+            )
 
 
 def _chunk(index: int, start: int, end: int, speech: list[list[int]] | None) -> Chunk:

@@ -3,6 +3,7 @@
     accepted ──► ingesting ──► transcribing ──► publishing ──► completed | completed_with_gaps | completed_empty
         ▲____________│  it failed, but may not the next time; or its worker died
     any of these ──► failed | cancelled ──► accepted, if somebody asks for it
+    completed_with_gaps ──► accepted, if somebody asks for its gaps; where nothing comes of that, back again
 
 Every transition is one guarded UPDATE. Who ingests or publishes holds a lease, and a fence that makes him harmless when
 he comes late.
@@ -10,22 +11,21 @@ he comes late.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, func, or_, select, update
+from sqlalchemy import ColumnElement, Engine, case, delete, func, null, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from stenopool.errors import LedgerError, QueueFull
-from storage.conditions import lapsed, untold
 from storage.database import database_clock
+from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
 from storage.tables import (
-    COMPLETED,
     ENDED,
-    ChunkRow,
-    ChunkState,
+    PUBLISHED,
+    RETRYABLE,
     Lane,
     SubmissionRow,
     SubmissionState,
@@ -34,15 +34,9 @@ from storage.tables import (
     TranscriptRow,
     TranscriptState,
 )
-from storage.transactions import Transactions
+from storage.waiting import BEFORE, FREE, WaitingRoom, ended_without
 
 LEASE = 60.0  # seconds
-#: Times that a stage may be begun.
-ATTEMPTS = 3
-
-_STAGES = (SubmissionState.INGESTING, SubmissionState.PUBLISHING)
-#: What a stage goes back to.
-_BEFORE = {SubmissionState.INGESTING: SubmissionState.ACCEPTED, SubmissionState.PUBLISHING: SubmissionState.PUBLISHING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +77,8 @@ class Submission:
     deadline_at: float | None
     paused: bool
     state: SubmissionState
+    #: Its state before its gaps were tried again; None where they are not.
+    settled: SubmissionState | None
     #: Samples; None until it is decoded.
     duration: int | None
     error: str | None
@@ -99,8 +95,13 @@ class Submission:
         """Nothing more will happen to it by itself."""
         return self.state in ENDED
 
+    @property
+    def published(self) -> bool:
+        """It has transcripts to show, though its gaps may be tried again just now."""
+        return (self.settled or self.state) in PUBLISHED
 
-class Desk(Transactions):
+
+class Desk(WaitingRoom):
     """Queries and transitions of submissions; a claim is good for `lease` seconds, unless it is renewed."""
 
     def __init__(self, engine: Engine, *, lease: float = LEASE) -> None:
@@ -109,20 +110,24 @@ class Desk(Transactions):
 
     # Handing in
 
-    def accept(self, order: Order) -> Submission:
+    def accept(self, order: Order, *, there: Callable[[str], bool] = lambda _: True) -> Submission:
         """Take an order; one with an idempotency key that this tenant used before is that earlier one.
 
+        Args:
+            there: whether the object store has the file, which is kept from then on.
+
         Raises:
+            KeyError: it has not.
             QueueFull: the tenant has as many open submissions as are allowed.
         """
         try:
             with self._transaction() as session:
-                return self._accept(session, order)
+                return self._accept(session, order, there)
         except IntegrityError:  # the same key, or the first of a tenant, twice at the same moment
             with self._transaction() as session:
-                return self._accept(session, order)
+                return self._accept(session, order, there)
 
-    def _accept(self, session: Session, order: Order) -> Submission:
+    def _accept(self, session: Session, order: Order, there: Callable[[str], bool]) -> Submission:
         known = order.idempotency_key and session.scalar(
             select(SubmissionRow).where(
                 SubmissionRow.tenant == order.tenant, SubmissionRow.idempotency_key == order.idempotency_key
@@ -146,19 +151,14 @@ class Desk(Transactions):
                     f"{order.tenant}: {n} submissions are open, and no more than {tenant.max_queued} may be; "
                     "wait until some have ended"
                 )
+        self._alone(session, order.source)  # or it is removed between the look and the row
+        if not there(order.source):
+            raise KeyError(order.source)
+        given = asdict(order)
+        deadline = given.pop("deadline")
         row = SubmissionRow(
-            tenant=order.tenant,
-            name=order.name,
-            source=order.source,
-            file_sha256=order.file_sha256,
-            idempotency_key=order.idempotency_key,
-            model=order.model,
-            options=dict(order.options),
-            split=order.split,
-            again=order.again,
-            lane=order.lane,
-            priority=order.priority,
-            deadline_at=None if order.deadline is None else database_clock() + order.deadline,
+            **given,
+            deadline_at=None if deadline is None else database_clock() + deadline,
             state=SubmissionState.ACCEPTED,
             created_at=database_clock(),
         )
@@ -205,114 +205,6 @@ class Desk(Transactions):
             )
             return {(lane, state): n for lane, state, n in rows}
 
-    # The dispatcher's
-
-    def ingests(self, lane: int, limit: int, again_after: float) -> list[int]:
-        """Accepted submissions of which no worker was told, or not for so many seconds; they count as told.
-
-        Tenants take turns, one submission each.
-        """
-        due = or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before < database_clock())
-        waiting = (
-            SubmissionRow.state == SubmissionState.ACCEPTED,
-            SubmissionRow.lane == lane,
-            SubmissionRow.paused.is_(False),
-            due,
-            untold(SubmissionRow, again_after),
-        )
-        with self._transaction() as session:
-            place = func.row_number().over(
-                partition_by=SubmissionRow.tenant,
-                order_by=(
-                    SubmissionRow.deadline_at.asc().nulls_last(),
-                    SubmissionRow.priority.desc(),
-                    SubmissionRow.id,
-                ),
-            )
-            turns = select(SubmissionRow.id, place.label("place")).where(*waiting).subquery()
-            chosen = select(turns.c.id).order_by(turns.c.place, turns.c.id).limit(limit)
-            rows = session.execute(
-                update(SubmissionRow)
-                .where(SubmissionRow.id.in_(chosen), SubmissionRow.state == SubmissionState.ACCEPTED)
-                .values(hinted_at=database_clock())
-                .returning(SubmissionRow.id)
-                .execution_options(synchronize_session=False)
-            )
-            return sorted(id for (id,) in rows)
-
-    def ahead(self) -> dict[int, int]:
-        """By lane: samples of submissions that are being transcribed, as far as they are known."""
-        with self._transaction() as session:
-            rows = session.execute(
-                select(SubmissionRow.lane, func.sum(func.coalesce(SubmissionRow.duration, 0)))
-                .where(SubmissionRow.state == SubmissionState.TRANSCRIBING)
-                .group_by(SubmissionRow.lane)
-            )
-            return {lane: int(samples or 0) for lane, samples in rows}
-
-    def publishes(self, limit: int, again_after: float) -> list[int]:
-        """Submissions that are to be published, as all their transcripts are merged; they count as told."""
-        with self._transaction() as session:
-            unmerged = (
-                select(SubmissionTranscriptRow.submission_id)
-                .join(TranscriptRow, TranscriptRow.id == SubmissionTranscriptRow.transcript_id)
-                .where(SubmissionTranscriptRow.submission_id == SubmissionRow.id, TranscriptRow.state.not_in(COMPLETED))
-            )
-            session.execute(
-                update(SubmissionRow)
-                .where(SubmissionRow.state == SubmissionState.TRANSCRIBING, ~unmerged.exists())
-                .values(state=SubmissionState.PUBLISHING, attempt=0, hinted_at=None, worker=None, lease_until=None)
-                .execution_options(synchronize_session=False)
-            )
-            chosen = (
-                select(SubmissionRow.id)
-                .where(
-                    SubmissionRow.state == SubmissionState.PUBLISHING,
-                    SubmissionRow.worker.is_(None),
-                    or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before < database_clock()),
-                    untold(SubmissionRow, again_after),
-                )
-                .order_by(SubmissionRow.lane, SubmissionRow.id)
-                .limit(limit)
-            )
-            rows = session.execute(
-                update(SubmissionRow)
-                .where(SubmissionRow.id.in_(chosen))
-                .values(hinted_at=database_clock())
-                .returning(SubmissionRow.id)
-                .execution_options(synchronize_session=False)
-            )
-            return sorted(id for (id,) in rows)
-
-    def sweep(self) -> int:
-        """Take back what dead workers ingested or published; what they died with three times has failed."""
-        n = 0
-        with self._transaction() as session:
-            for stage in _STAGES:
-                mine = (SubmissionRow.state == stage, SubmissionRow.worker.is_not(None), lapsed(SubmissionRow))
-                given_up = session.execute(
-                    update(SubmissionRow)
-                    .where(*mine, SubmissionRow.attempt >= ATTEMPTS)
-                    .values(
-                        state=SubmissionState.FAILED,
-                        error=f"{ATTEMPTS} workers died {stage.value} it",
-                        worker=None,
-                        lease_until=None,
-                        ended_at=database_clock(),
-                    )
-                    .returning(SubmissionRow.id)
-                    .execution_options(synchronize_session=False)
-                ).all()
-                again = session.execute(
-                    update(SubmissionRow)
-                    .where(*mine)
-                    .values(state=_BEFORE[stage], worker=None, lease_until=None, hinted_at=None)
-                    .returning(SubmissionRow.id)
-                    .execution_options(synchronize_session=False)
-                ).all()
-                n += len(given_up) + len(again)
-        return n
-
     # A worker's
 
     def claim(self, worker: str, id: int, stage: SubmissionState) -> Submission | None:
@@ -322,7 +214,7 @@ class Desk(Transactions):
                 update(SubmissionRow)
                 .where(
                     SubmissionRow.id == id,
-                    SubmissionRow.state == _BEFORE[stage],
+                    SubmissionRow.state == BEFORE[stage],
                     SubmissionRow.worker.is_(None),
                     SubmissionRow.paused.is_(False),
                 )
@@ -343,40 +235,69 @@ class Desk(Transactions):
         return self._end(submission, lease_until=database_clock() + self.lease)
 
     def transcribing(self, submission: Submission, transcripts: Iterable[tuple[int, int]], duration: int) -> bool:
-        """It is ingested: these are its transcripts, channel and id, of so many samples. False if the claim is void."""
+        """It is ingested: these are its transcripts, channel and id, of so many samples. False if the claim is void.
+
+        If it has ended meanwhile, those that nobody else waits for are given up. Where one of them was given up by
+        others just before, it is ingested anew.
+        """
+        links = list(transcripts)
+        ids = {transcript for _, transcript in links}
         with self._transaction() as session:
             if not self._held(
-                session, submission, state=SubmissionState.TRANSCRIBING, duration=duration, attempt=0, **_FREE
+                session,
+                submission,
+                state=SubmissionState.TRANSCRIBING,
+                duration=duration,
+                error=None,
+                attempt=0,
+                **FREE,
             ):
+                if self._row(session, submission.id).state in ENDED:
+                    give_up(session, ids)
                 return False
-            for old in session.scalars(
-                select(SubmissionTranscriptRow).where(SubmissionTranscriptRow.submission_id == submission.id)
-            ):
-                session.delete(old)
-            session.flush()
+            states = session.scalars(
+                select(TranscriptRow.state)
+                .where(TranscriptRow.id.in_(ids))
+                .order_by(TranscriptRow.id)
+                .with_for_update(key_share=True)
+            ).all()
+            mine = SubmissionRow.id == submission.id
+            if TranscriptState.CANCELLED in states:
+                session.execute(update(SubmissionRow).where(mine).values(state=SubmissionState.ACCEPTED))
+                return True
+            self._unlink(session, submission.id)
             session.add_all(
                 SubmissionTranscriptRow(submission_id=submission.id, channel=channel, transcript_id=transcript)
-                for channel, transcript in transcripts
+                for channel, transcript in links
             )
+            session.flush()
+            if session.scalar(select(SubmissionRow.paused).where(mine)):
+                pause_unwanted(session, submission.id)
+            else:
+                session.execute(update(TranscriptRow).where(TranscriptRow.id.in_(ids)).values(paused=False))
             return True
 
     def published(self, submission: Submission, state: SubmissionState) -> bool:
         """It is published, and that is its end. False if the claim is void."""
-        return self._end(submission, state=state, ended_at=database_clock(), **_FREE)
+        return self._end(submission, state=state, settled=None, error=None, ended_at=database_clock(), **FREE)
 
     def failed(self, submission: Submission, error: str) -> bool:
-        """It cannot be done. False if the claim is void."""
-        return self._end(submission, state=SubmissionState.FAILED, error=error, ended_at=database_clock(), **_FREE)
+        """It cannot be done; one whose gaps were tried again is as it was before. False if the claim is void."""
+        with self._transaction() as session:
+            if not self._held(session, submission, **ended_without(SubmissionState.FAILED), error=error):
+                return False
+            abandon(session, submission.id)
+            return True
 
     def postponed(self, submission: Submission, error: str, seconds: float) -> bool:
         """It failed, and is tried again in so many seconds. False if the claim is void."""
         return self._end(
             submission,
-            state=_BEFORE[submission.state],
+            state=BEFORE[submission.state],
             error=error,
             not_before=database_clock() + seconds,
             attempt=SubmissionRow.attempt - 1,  # nobody died with it
-            **_FREE,
+            **FREE,
         )
 
     def _end(self, submission: Submission, **changes: Any) -> bool:
@@ -408,12 +329,12 @@ class Desk(Transactions):
             given_up = session.execute(
                 update(SubmissionRow)
                 .where(SubmissionRow.id == id, SubmissionRow.state.not_in(ENDED))
-                .values(state=SubmissionState.CANCELLED, ended_at=database_clock(), **_FREE)
+                .values(**ended_without(SubmissionState.CANCELLED))
                 .returning(SubmissionRow.id)
                 .execution_options(synchronize_session=False)
             ).all()
-            for transcript in self._unwanted(session, id) if given_up else ():
-                self._hold(session, transcript, state=TranscriptState.CANCELLED)
+            if given_up:
+                abandon(session, id)
             return bool(given_up)
 
     def pause(self, id: int) -> bool:
@@ -421,8 +342,7 @@ class Desk(Transactions):
         with self._transaction() as session:
             if not self._set_paused(session, id, paused=True):
                 return False
-            for transcript in self._unwanted(session, id):
-                self._hold(session, transcript, paused=True)
+            pause_unwanted(session, id)
             return True
 
     def resume(self, id: int) -> bool:
@@ -430,23 +350,31 @@ class Desk(Transactions):
         with self._transaction() as session:
             if not self._set_paused(session, id, paused=False):
                 return False
-            session.execute(update(TranscriptRow).where(TranscriptRow.id.in_(_transcripts_of(id))).values(paused=False))
+            session.execute(update(TranscriptRow).where(TranscriptRow.id.in_(transcripts_of(id))).values(paused=False))
             return True
 
     def retry(self, id: int) -> bool:
-        """Do again what failed or was cancelled. False where it is neither."""
+        """Do again what failed or was cancelled, or the gaps of what has some. False where it is none of these."""
         with self._transaction() as session:
             self._row(session, id)
+            has_gaps = SubmissionRow.state == SubmissionState.COMPLETED_WITH_GAPS
             again = session.execute(
                 update(SubmissionRow)
-                .where(
-                    SubmissionRow.id == id,
-                    SubmissionRow.state.in_([SubmissionState.FAILED, SubmissionState.CANCELLED]),
+                .where(SubmissionRow.id == id, SubmissionRow.state.in_(RETRYABLE))
+                .values(
+                    state=SubmissionState.ACCEPTED,
+                    settled=case((has_gaps, SubmissionRow.state), else_=null()),
+                    attempt=0,
+                    error=None,
+                    ended_at=None,
+                    not_before=None,
+                    **FREE,
                 )
-                .values(state=SubmissionState.ACCEPTED, attempt=0, error=None, ended_at=None, not_before=None, **_FREE)
-                .returning(SubmissionRow.id)
+                .returning(SubmissionRow.settled)
                 .execution_options(synchronize_session=False)
             ).all()
+            if again == [(None,)]:  # what it waited for was given up
+                self._unlink(session, id)
             return bool(again)
 
     def _set_paused(self, session: Session, id: int, *, paused: bool) -> bool:
@@ -461,39 +389,54 @@ class Desk(Transactions):
         return bool(changed.all())
 
     @staticmethod
-    def _unwanted(session: Session, id: int) -> Sequence[int]:
-        """Its transcripts that nobody else waits for."""
-        wanted = (
-            select(SubmissionTranscriptRow.transcript_id)
-            .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
-            .where(SubmissionRow.id != id, SubmissionRow.state.not_in(ENDED), SubmissionRow.paused.is_(False))
-        )
-        return session.scalars(
-            select(TranscriptRow.id)
-            .where(
-                TranscriptRow.id.in_(_transcripts_of(id)),
-                TranscriptRow.id.not_in(wanted),
-                TranscriptRow.state == TranscriptState.TRANSCRIBING,
-            )
-            .with_for_update()
-        ).all()
+    def _unlink(session: Session, id: int) -> None:
+        """It waits for no transcript."""
+        session.execute(delete(SubmissionTranscriptRow).where(SubmissionTranscriptRow.submission_id == id))
 
-    @staticmethod
-    def _hold(session: Session, transcript: int, **changes: Any) -> None:
-        """None of its chunks is handed out any more; those that are being decoded end as ever."""
-        held = session.execute(
-            update(ChunkRow)
-            .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.READY)
-            .values(state=ChunkState.WAITING)
-            .returning(ChunkRow.index)
-            .execution_options(synchronize_session=False)
-        ).all()
-        session.execute(
-            update(TranscriptRow)
-            .where(TranscriptRow.id == transcript)
-            .values(chunks_waiting=TranscriptRow.chunks_waiting + len(held), **changes)
-            .execution_options(synchronize_session=False)
-        )
+    # What is missing, or for nobody
+
+    def lost(self, transcript: int) -> list[int]:
+        """Its samples are gone: none of its chunks goes until the files of who waits for it are ingested again.
+
+        Returns their ids.
+        """
+        with self._transaction() as session:
+            waiting = session.scalars(
+                select(SubmissionRow.id)
+                .join(SubmissionTranscriptRow, SubmissionTranscriptRow.submission_id == SubmissionRow.id)
+                .where(
+                    SubmissionTranscriptRow.transcript_id == transcript,
+                    SubmissionRow.state == SubmissionState.TRANSCRIBING,
+                )
+                .order_by(SubmissionRow.id)
+                .distinct()
+            ).all()
+            again = session.scalars(
+                update(SubmissionRow)
+                .where(SubmissionRow.id.in_(waiting), SubmissionRow.state == SubmissionState.TRANSCRIBING)
+                .values(
+                    state=SubmissionState.ACCEPTED,
+                    attempt=0,
+                    error="its samples are gone from the object store: its file is decoded again",
+                    not_before=None,
+                    **FREE,
+                )
+                .returning(SubmissionRow.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+            open_still = session.scalar(
+                select(TranscriptRow.id)
+                .where(TranscriptRow.id == transcript, TranscriptRow.state == TranscriptState.TRANSCRIBING)
+                .with_for_update(key_share=True)
+            )
+            if open_still is not None:
+                hold(session, transcript, paused=True, elector=None, lease_until=None)
+            return sorted(again)
+
+    def give_up(self, transcripts: Iterable[int]) -> list[int]:
+        """Give up those of these transcripts that nobody waits for; which ones."""
+        with self._transaction() as session:
+            return give_up(session, transcripts)
 
     # Rows
 
@@ -518,35 +461,12 @@ class Desk(Transactions):
             .where(SubmissionTranscriptRow.submission_id == row.id)
             .order_by(SubmissionTranscriptRow.channel)
         ).all()
-        return Submission(
-            id=row.id,
-            tenant=row.tenant,
-            name=row.name,
-            source=row.source,
-            file_sha256=row.file_sha256,
-            model=row.model,
-            options=row.options,
-            split=row.split,
-            again=row.again,
-            lane=Lane(row.lane),
-            priority=row.priority,
-            deadline_at=row.deadline_at,
-            paused=row.paused,
-            state=SubmissionState(row.state),
-            duration=row.duration,
-            error=row.error,
-            fence=row.fence,
-            created_at=row.created_at,
-            ended_at=row.ended_at,
-            transcripts=tuple((channel, id) for channel, id, _, _ in transcripts),
-            chunks_total=sum(one.chunks_total for one in transcripts),
-            chunks_open=sum(one.chunks_open for one in transcripts),
-        )
-
-
-#: What a submission is that nobody works on.
-_FREE: dict[str, Any] = {"worker": None, "lease_until": None, "hinted_at": None}
-
-
-def _transcripts_of(id: int) -> Any:
-    return select(SubmissionTranscriptRow.transcript_id).where(SubmissionTranscriptRow.submission_id == id)
+        kept = {name: getattr(row, name) for name in Submission.__dataclass_fields__ if hasattr(SubmissionRow, name)}
+        counted = {
+            "transcripts": tuple((channel, id) for channel, id, _, _ in transcripts),
+            "chunks_total": sum(one.chunks_total for one in transcripts),
+            "chunks_open": sum(one.chunks_open for one in transcripts),
+        }
+        settled = None if row.settled is None else SubmissionState(row.settled)
+        typed = {"lane": Lane(row.lane), "state": SubmissionState(row.state), "settled": settled}
+        return Submission(**{**kept, **typed, **counted})

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import delete, select, update
 
 from storage.database import database_clock
-from storage.tables import WorkerRow
+from storage.tables import ChunkRow, ChunkState, SubmissionRow, TranscriptRow, WorkerRow
 from storage.transactions import Transactions
 
 #: Seconds after which a worker that was not seen counts as gone.
@@ -61,6 +61,23 @@ class Fleet(Transactions):
         """It has ended."""
         with self._transaction() as session:
             session.execute(delete(WorkerRow).where(WorkerRow.id == id))
+
+    def died(self, host: str, pid: int) -> list[str]:
+        """A process of that machine has ended, who knows how: who it was.
+
+        What it held is swept at once, as if its lease had run out: a chunk that kills its workers is still to blame.
+        """
+        with self._transaction() as session:
+            ids = session.scalars(
+                delete(WorkerRow).where(WorkerRow.host == host, WorkerRow.pid == pid).returning(WorkerRow.id)
+            ).all()
+            for held in (
+                update(ChunkRow).where(ChunkRow.worker.in_(ids), ChunkRow.state == ChunkState.LEASED),
+                update(SubmissionRow).where(SubmissionRow.worker.in_(ids)),
+                update(TranscriptRow).where(TranscriptRow.elector.in_(ids)),
+            ):
+                session.execute(held.values(lease_until=database_clock()))
+            return list(ids)
 
     def workers(self) -> list[Worker]:
         """Those that were seen lately."""

@@ -111,24 +111,23 @@ class FolderStore(ObjectStore):
             file.seek(start)
             return file.read(end - start)
 
-    def size(self, key: str) -> int | None:
+    def look(self, key: str) -> Listed | None:
         """See `ObjectStore`."""
         path = self._path(key)
         try:
-            return path.stat().st_size if path.is_file() else None
+            return _listed(key, path.stat()) if path.is_file() else None
         except FileNotFoundError:
             return None
 
-    def list(self, prefix: str = "") -> Iterator[Listed]:
+    def list(self, prefix: str = "", after: str = "") -> Iterator[Listed]:
         """See `ObjectStore`."""
-        for folder, _, names in os.walk(self._path(prefix) if prefix else self._root):
-            for name in names:
-                path = Path(folder, name)
-                key = path.relative_to(self._root).as_posix()
-                if is_key(key):
-                    with contextlib.suppress(FileNotFoundError):
-                        status = path.stat()
-                        yield Listed(key, status.st_size, time.time() - status.st_mtime)
+        above = self._path(prefix) if prefix else self._root
+        done = self._path(after).relative_to(above).parts if after else ()
+        for path in _files(above, done):
+            key = path.relative_to(self._root).as_posix()
+            if is_key(key):
+                with contextlib.suppress(FileNotFoundError):
+                    yield _listed(key, path.stat())
 
     def delete(self, key: str) -> None:
         """See `ObjectStore`."""
@@ -194,3 +193,23 @@ class _FolderDraft(Draft):
             os.fsync(self._file.fileno())
             target.parent.mkdir(parents=True, exist_ok=True)
         return target
+
+
+def _listed(key: str, status: os.stat_result) -> Listed:
+    return Listed(key, status.st_size, time.time() - status.st_mtime)
+
+
+def _files(folder: Path, done: tuple[str, ...]) -> Iterator[Path]:
+    """All files below a folder by their names, folder by folder; only those behind a path that is `done`."""
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    first = done[0] if done else ""
+    for entry in entries:
+        if entry.is_dir():
+            if entry.name >= first and not entry.is_symlink():
+                yield from _files(Path(entry.path), done[1:] if entry.name == first else ())
+        elif entry.name > first:
+            yield Path(entry.path)

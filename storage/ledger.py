@@ -3,11 +3,15 @@
     chunk       waiting ──► ready ──► leased ──► done
                               ▲─────────┘  released, or the lease ran out
     transcript  transcribing ──► merging ──► completed | completed_with_gaps | completed_empty
+                     └─► cancelled: nobody wants it any more
 
 A chunk waits for its recording's language; in a sequential transcript also for the chunk before it, which tells it what
 was heard. A claim raises the chunk's fence; a result counts only under the fence it was claimed with, so a worker that
 was taken for dead can come back late without harm. The transcript's counter of open chunks falls in the transaction
 that finishes a chunk; whoever finds it at zero may begin the merge, and only one can.
+
+Work that is done again is another version of the same transcript, under the next number. All versions are kept; the
+newest that is complete is shown, unless it had more gaps than the one that was shown then.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, literal, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, Span
@@ -24,8 +28,11 @@ from stenopool.errors import LedgerError
 from storage.chunks import Chunks
 from storage.conditions import lapsed
 from storage.database import database_clock
+from storage.keys import pcm_key
+from storage.records import gap_samples
 from storage.tables import (
     COMPLETED,
+    MAKING,
     ChunkRow,
     ChunkState,
     RecordingRow,
@@ -54,6 +61,8 @@ class Work:
     id: int
     recording: str
     duration: int
+    #: Its number among the versions of the same work, from 1.
+    version: int
     state: TranscriptState
     provenance: dict[str, Any]
     language: str | None
@@ -62,10 +71,12 @@ class Work:
     chunks_open: int
     sequential: bool
     document: dict[str, Any] | None
+    #: It has more gaps than the version that is shown instead.
+    withheld: bool
 
     @property
     def complete(self) -> bool:
-        """Nothing more will happen to it."""
+        """It has a document, and nothing more will happen to it."""
         return self.state in COMPLETED
 
 
@@ -113,6 +124,7 @@ class Ledger(Chunks):
         """Keep what a file was decoded to: all of its channels or its mix, in one transaction."""
         split = any(source.channel > 0 for source in sources)
         with self._transaction() as session:
+            self._alone(session, file_sha256, *(pcm_key(source.recording) for source in sources))
             # Another release of the decoder may have found other channels: rows of both are never a whole file.
             session.execute(
                 delete(SourceRow).where(
@@ -140,18 +152,15 @@ class Ledger(Chunks):
     # Transcripts
 
     def latest(self, recording: str, work_digest: str, tenant: str = "") -> Work | None:
-        """The newest transcript of a recording by that model with those options."""
+        """The transcript of a recording by that model with those options: the one being made, else the one shown."""
         with self._transaction() as session:
-            row = self._latest(session, recording, work_digest, tenant)
+            row = self._latest(session, _same_work(tenant, recording, work_digest))
             return None if row is None else self._work(session, row)
 
     def work(self, transcript: int) -> Work:
         """One transcript. Raises LedgerError where there is none."""
         with self._transaction() as session:
-            row = session.get(TranscriptRow, transcript)
-            if row is None:
-                raise LedgerError(f"the ledger has no transcript {transcript}")
-            return self._work(session, row)
+            return self._work(session, self._row(session, transcript))
 
     def plan(
         self,
@@ -171,18 +180,19 @@ class Ledger(Chunks):
         In a `sequential` one only the first chunk is ready then, and each of the others once the one before it is done.
         One that is `queued` has its chunks made ready by the dispatcher, as far as there is room for them.
         Where it has been begun, that one is returned; unless it is complete and to be done `again`, or was cancelled:
-        then this is the next generation.
+        then this is the next version.
         """
         with self._transaction() as session:
-            latest = self._latest(session, recording, work_digest, queued.tenant if queued else "")
-            over = COMPLETED if again else ()
-            if latest is not None and latest.state not in (*over, TranscriptState.CANCELLED):
+            self._alone(session, pcm_key(recording))
+            work = _same_work(queued.tenant if queued else "", recording, work_digest)
+            latest = self._latest(session, work)
+            if latest is not None and not (again and latest.state in COMPLETED):
                 return self._work(session, latest)
             planned = list(chunks)
             row = TranscriptRow(
                 recording_id=recording,
                 work_digest=work_digest,
-                generation=1 if latest is None else latest.generation + 1,
+                generation=self._next_generation(session, work),
                 provenance=dict(provenance),
                 state=TranscriptState.TRANSCRIBING,
                 sequential=sequential,
@@ -330,8 +340,12 @@ class Ledger(Chunks):
             ).scalar()
 
     def complete(self, transcript: int, fence: int, state: TranscriptState, document: Mapping[str, Any]) -> bool:
-        """End a merge; False if another took it over."""
+        """End a merge; False if another took it over.
+
+        It is shown from now on, unless it has more gaps than what is shown: then it is `withheld`.
+        """
         with self._transaction() as session:
+            withheld = state == TranscriptState.COMPLETED_WITH_GAPS and self._is_worse(session, transcript, document)
             won = session.execute(
                 update(TranscriptRow)
                 .where(
@@ -339,38 +353,144 @@ class Ledger(Chunks):
                     TranscriptRow.fence == fence,
                     TranscriptRow.state == TranscriptState.MERGING,
                 )
-                .values(state=state, document=dict(document), completed_at=database_clock())
+                .values(state=state, document=dict(document), withheld=withheld, completed_at=database_clock())
                 .returning(TranscriptRow.id)
                 .execution_options(synchronize_session=False)
             ).all()
             return bool(won)
 
+    # Versions
+
+    def shown(self, transcript: int) -> Work | None:
+        """The version of a transcript that people get: complete, and with no more gaps than those before it."""
+        with self._transaction() as session:
+            row = self._row(session, transcript)
+            shown = self._shown(session, _same_work(row.tenant, row.recording_id, row.work_digest))
+            return None if shown is None else self._work(session, shown)
+
+    def versions(self, transcript: int) -> list[Work]:
+        """All versions of a transcript, the first one first; also those that were given up."""
+        with self._transaction() as session:
+            row = self._row(session, transcript)
+            rows = session.scalars(
+                select(TranscriptRow)
+                .where(_same_work(row.tenant, row.recording_id, row.work_digest))
+                .order_by(TranscriptRow.generation)
+            )
+            return [self._work(session, one) for one in rows]
+
+    def mend(self, transcript: int, queued: Queued) -> Work:
+        """Begin a version of a transcript in which only the gaps of the one that is shown are transcribed.
+
+        All else is taken over as it is. Each gap's chunk is told what it was told then; it waits for nothing. Where a
+        version is being made already, or there are no gaps, that one is returned.
+        """
+        with self._transaction() as session:
+            given = self._row(session, transcript)
+            self._alone(session, pcm_key(given.recording_id))
+            work = _same_work(given.tenant, given.recording_id, given.work_digest)
+            old = self._latest(session, work)
+            if old is None:
+                raise LedgerError(f"transcript {transcript} is not complete in any version: submit it again")
+            if old.state != TranscriptState.COMPLETED_WITH_GAPS:
+                return self._work(session, old)
+            row = TranscriptRow(
+                recording_id=old.recording_id,
+                work_digest=old.work_digest,
+                generation=self._next_generation(session, work),
+                provenance=old.provenance,
+                state=TranscriptState.TRANSCRIBING,
+                sequential=False,
+                language=old.language,
+                language_probability=old.language_probability,
+                chunks_total=old.chunks_total,
+                chunks_open=0,
+                created_at=database_clock(),
+                **asdict(queued),
+            )
+            session.add(row)
+            session.flush()
+            session.execute(
+                insert(SilenceRow).from_select(
+                    ["transcript_id", "start", "end", "score"],
+                    select(literal(row.id), SilenceRow.start, SilenceRow.end, SilenceRow.score).where(
+                        SilenceRow.transcript_id == old.id
+                    ),
+                )
+            )
+            failed = ChunkRow.result["failed"].as_string().is_not(None)
+            chunk: dict[str, Any] = {
+                "transcript_id": literal(row.id),
+                "state": case((failed, ChunkState.WAITING.value), else_=ChunkState.DONE.value),
+                "result": case((failed, null()), else_=ChunkRow.result),
+                "engine_key": literal(queued.engine_key),
+                "lane": literal(int(queued.lane)),
+                **{name: getattr(ChunkRow, name) for name in ("index", "start", "end", "speech", "carried")},
+            }
+            session.execute(
+                insert(ChunkRow).from_select(
+                    list(chunk), select(*chunk.values()).where(ChunkRow.transcript_id == old.id)
+                )
+            )
+            gaps = session.scalar(
+                select(func.count())
+                .select_from(ChunkRow)
+                .where(ChunkRow.transcript_id == row.id, ChunkRow.state == ChunkState.WAITING)
+            )
+            row.chunks_open = row.chunks_waiting = gaps or 0
+            session.flush()
+            return self._work(session, row)
+
+    # Samples
+
     def unless_needed(self, recording: str, remove: Callable[[], None]) -> None:
-        """Remove a recording's samples if no transcript of it is open.
+        """Remove a recording's samples if no transcript of it is being made.
 
         Inside the transaction: nobody can begin a transcript between the look and the removal.
         """
         with self._transaction() as session:
+            self._alone(session, pcm_key(recording))
             needed = session.scalar(
                 select(func.count())
                 .select_from(TranscriptRow)
-                .where(TranscriptRow.recording_id == recording, TranscriptRow.state.not_in(COMPLETED))
+                .where(TranscriptRow.recording_id == recording, TranscriptRow.state.in_(MAKING))
             )
             if not needed:
                 remove()
 
     @staticmethod
-    def _latest(session: Session, recording: str, work_digest: str, tenant: str) -> TranscriptRow | None:
+    def _latest(session: Session, work: ColumnElement[bool]) -> TranscriptRow | None:
+        """The version that is being made, else the one that is shown."""
         return session.scalar(
             select(TranscriptRow)
-            .where(
-                TranscriptRow.tenant == tenant,
-                TranscriptRow.recording_id == recording,
-                TranscriptRow.work_digest == work_digest,
-            )
-            .order_by(TranscriptRow.generation.desc())
+            .where(work, or_(TranscriptRow.state.in_(MAKING), _SHOWABLE))
+            .order_by(case((TranscriptRow.state.in_(MAKING), 0), else_=1), TranscriptRow.generation.desc())
             .limit(1)
         )
+
+    @staticmethod
+    def _shown(session: Session, work: ColumnElement[bool]) -> TranscriptRow | None:
+        return session.scalar(
+            select(TranscriptRow).where(work, _SHOWABLE).order_by(TranscriptRow.generation.desc()).limit(1)
+        )
+
+    @staticmethod
+    def _next_generation(session: Session, work: ColumnElement[bool]) -> int:
+        return (session.scalar(select(func.max(TranscriptRow.generation)).where(work)) or 0) + 1
+
+    @staticmethod
+    def _row(session: Session, transcript: int) -> TranscriptRow:
+        row = session.get(TranscriptRow, transcript)
+        if row is None:
+            raise LedgerError(f"the ledger has no transcript {transcript}")
+        return row
+
+    def _is_worse(self, session: Session, transcript: int, document: Mapping[str, Any]) -> bool:
+        """Whether it has more gaps than the version that is shown."""
+        row = self._row(session, transcript)
+        self._alone(session, pcm_key(row.recording_id))
+        shown = self._shown(session, _same_work(row.tenant, row.recording_id, row.work_digest))
+        return shown is not None and gap_samples(document) > gap_samples(shown.document or {})
 
     @staticmethod
     def _work(session: Session, row: TranscriptRow) -> Work:
@@ -379,6 +499,7 @@ class Ledger(Chunks):
             id=row.id,
             recording=row.recording_id,
             duration=duration or 0,
+            version=row.generation,
             state=TranscriptState(row.state),
             provenance=row.provenance,
             language=row.language,
@@ -387,4 +508,18 @@ class Ledger(Chunks):
             chunks_open=row.chunks_open,
             sequential=row.sequential,
             document=row.document,
+            withheld=row.withheld,
         )
+
+
+#: What may be shown; of those, the newest is.
+_SHOWABLE = and_(TranscriptRow.state.in_(COMPLETED), TranscriptRow.withheld.is_(False))
+
+
+def _same_work(tenant: str, recording: str, work_digest: str) -> ColumnElement[bool]:
+    """All versions of a transcript."""
+    return and_(
+        TranscriptRow.tenant == tenant,
+        TranscriptRow.recording_id == recording,
+        TranscriptRow.work_digest == work_digest,
+    )

@@ -54,12 +54,17 @@ class ObjectStore(Protocol):
         """Bytes `[start, end)` of an object, fewer where it ends before. Raises KeyError where there is none."""
 
     @abstractmethod
+    def look(self, key: str) -> Listed | None:
+        """An object as a listing would have it now, None where there is none."""
+
     def size(self, key: str) -> int | None:
         """Bytes of an object, None where there is none."""
+        found = self.look(key)
+        return None if found is None else found.size
 
     def exists(self, key: str) -> bool:
         """Whether there is such an object."""
-        return self.size(key) is not None
+        return self.look(key) is not None
 
     @abstractmethod
     def draft(self) -> AbstractContextManager[Draft]:
@@ -80,8 +85,11 @@ class ObjectStore(Protocol):
         """Remove an object; it is no error if there is none."""
 
     @abstractmethod
-    def list(self, prefix: str = "") -> Iterator[Listed]:
-        """All objects below a prefix ("pcm", or "" for all), at any depth, in no certain order.
+    def list(self, prefix: str = "", after: str = "") -> Iterator[Listed]:
+        """All objects below a prefix ("pcm", or "" for all), at any depth, in an order that is always the same.
+
+        Args:
+            after: a key below the prefix; only those that come after it, whether it is still there or not.
 
         Drafts are none, nor is what others put there under names that are no keys.
         """

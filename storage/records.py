@@ -64,6 +64,12 @@ def read_document(document: Mapping[str, Any]) -> tuple[tuple[Segment, ...], Cov
     return tuple(map(_segment, document["segments"])), Coverage(tuple(pieces))
 
 
+def gap_samples(document: Mapping[str, Any]) -> int:
+    """Samples of a recording that could not be transcribed."""
+    spans = (piece["span"] for piece in document.get("coverage", ()) if piece["kind"] == CoverageKind.FAILED)
+    return sum(span["end"] - span["start"] for span in spans)
+
+
 def _segment(record: Mapping[str, Any]) -> Segment:
     words = (Word(**{**word, "span": Span(**word["span"])}) for word in record["words"])
     return Segment(

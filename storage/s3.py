@@ -89,13 +89,14 @@ class S3Store(ObjectStore):
                         raise
                 attempt += 1
 
-    def size(self, key: str) -> int | None:
+    def look(self, key: str) -> Listed | None:
         """See `ObjectStore`."""
         try:
             with self._bucket.asking(key):
-                return int(self._bucket.client.head_object(**self._object(key))["ContentLength"])
+                found = self._bucket.client.head_object(**self._object(key))
         except KeyError:
             return None
+        return Listed(key, int(found["ContentLength"]), age(found["LastModified"]))
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[S3Draft]:
@@ -136,17 +137,19 @@ class S3Store(ObjectStore):
         with self._bucket.asking():
             self._bucket.client.delete_object(**self._object(key))
 
-    def list(self, prefix: str = "") -> Iterator[Listed]:
+    def list(self, prefix: str = "", after: str = "") -> Iterator[Listed]:
         """See `ObjectStore`."""
-        for found in self._listing(f"{self._prefix}{check_key(prefix)}/" if prefix else self._prefix):
+        below = f"{self._prefix}{check_key(prefix)}/" if prefix else self._prefix
+        for found in self._listing(below, self._object(after)["Key"] if after else ""):
             key = found.key.removeprefix(self._prefix)
             if is_key(key):
                 yield found._replace(key=key)
 
-    def _listing(self, prefix: str) -> Iterator[Listed]:
+    def _listing(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        start = {"StartAfter": after} if after else {}
         with self._bucket.asking():
             pages = self._bucket.client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self._bucket.name, Prefix=prefix):
+            for page in pages.paginate(Bucket=self._bucket.name, Prefix=prefix, **start):
                 for found in page.get("Contents", ()):
                     yield Listed(found["Key"], found["Size"], age(found["LastModified"]))
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0002"
+REVISION = "0003"
 
 
 class Lane(IntEnum):
@@ -45,14 +45,18 @@ class SubmissionState(StrEnum):
     CANCELLED = "cancelled"
 
 
-#: Nothing more will happen to these.
-ENDED = (
+#: These have transcripts that are shown, and lie in the object store.
+PUBLISHED = (
     SubmissionState.COMPLETED,
     SubmissionState.COMPLETED_WITH_GAPS,
     SubmissionState.COMPLETED_EMPTY,
-    SubmissionState.FAILED,
-    SubmissionState.CANCELLED,
 )
+
+#: Nothing more will happen to these by itself.
+ENDED = (*PUBLISHED, SubmissionState.FAILED, SubmissionState.CANCELLED)
+
+#: These can be done again, as far as their files are kept.
+RETRYABLE = (SubmissionState.COMPLETED_WITH_GAPS, SubmissionState.FAILED, SubmissionState.CANCELLED)
 
 
 class TranscriptState(StrEnum):
@@ -71,6 +75,9 @@ class TranscriptState(StrEnum):
 
 #: Nothing more will happen to these, and they have a document.
 COMPLETED = (TranscriptState.COMPLETED, TranscriptState.COMPLETED_WITH_GAPS, TranscriptState.COMPLETED_EMPTY)
+
+#: These are being made.
+MAKING = (TranscriptState.TRANSCRIBING, TranscriptState.MERGING)
 
 
 class ChunkState(StrEnum):
@@ -145,6 +152,7 @@ class SubmissionRow(Base):
         UniqueConstraint("tenant", "idempotency_key"),
         Index(None, "state", "lane", "id"),
         Index(None, "tenant", "state"),
+        Index(None, "source"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -162,6 +170,9 @@ class SubmissionRow(Base):
     deadline_at: Mapped[float | None] = mapped_column(comment="database clock; the earlier first")
     paused: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str] = mapped_column(String(24))
+    settled: Mapped[str | None] = mapped_column(
+        String(24), comment="its state before its gaps were tried again; it is that again where nothing comes of it"
+    )
     duration: Mapped[int | None] = mapped_column(BigInteger, comment="samples of all its transcripts, once decoded")
     error: Mapped[str | None] = mapped_column(comment="why it failed, in one line")
     attempt: Mapped[int] = mapped_column(SmallInteger, default=0, comment="times it was claimed for the present stage")
@@ -172,6 +183,19 @@ class SubmissionRow(Base):
     hinted_at: Mapped[float | None] = mapped_column(comment="database clock; when a worker was last told of it")
     created_at: Mapped[float] = mapped_column(comment="database clock")
     ended_at: Mapped[float | None] = mapped_column(comment="database clock")
+
+
+#: Those that wait to be decoded, in the order of their turns.
+Index(
+    "ix_submissions_accepted",
+    SubmissionRow.lane,
+    SubmissionRow.tenant,
+    SubmissionRow.deadline_at,
+    SubmissionRow.priority.desc(),
+    SubmissionRow.id,
+    postgresql_where=text("state = 'accepted'"),
+    sqlite_where=text("state = 'accepted'"),
+)
 
 
 class SubmissionTranscriptRow(Base):
@@ -243,6 +267,9 @@ class TranscriptRow(Base):
     lease_until: Mapped[float | None] = mapped_column(comment="database clock; after it, another may detect or merge")
     hinted_at: Mapped[float | None] = mapped_column(comment="database clock; when a worker was last told of it")
     document: Mapped[dict[str, object] | None] = mapped_column(JSON, comment="segments and coverage, once merged")
+    withheld: Mapped[bool] = mapped_column(
+        server_default=false(), comment="it has more gaps than the version that was shown when it was completed"
+    )
     created_at: Mapped[float] = mapped_column(comment="database clock")
     completed_at: Mapped[float | None] = mapped_column(comment="database clock")
 
@@ -297,7 +324,7 @@ class ChunkRow(Base):
     carried: Mapped[dict[str, object] | None] = mapped_column(JSON, comment="what the chunk before it tells")
     attempt: Mapped[int] = mapped_column(default=0, comment="times it was claimed")
     crashes: Mapped[int] = mapped_column(
-        SmallInteger, server_default="0", comment="leases of it that ran out; from 1 on it is decoded alone"
+        SmallInteger, server_default="0", comment="leases of it that ran out; from 1 on it is decoded apart"
     )
     hinted_at: Mapped[float | None] = mapped_column(comment="database clock; when a worker was last told of it")
     fence: Mapped[int] = mapped_column(
@@ -306,3 +333,7 @@ class ChunkRow(Base):
     worker: Mapped[str | None] = mapped_column(String(80))
     lease_until: Mapped[float | None] = mapped_column(comment="database clock; after it, the claim is void")
     result: Mapped[dict[str, object] | None] = mapped_column(JSON, comment="what the engine heard")
+
+
+#: What a chunk is found by.
+CHUNK_KEY = (ChunkRow.transcript_id, ChunkRow.index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from storage.database import name_of, refusals
@@ -28,3 +28,12 @@ class Transactions:
     def _transaction(self) -> Iterator[Session]:
         with refusals(name_of(self._engine)), Session(self._engine) as session, session.begin():
             yield session
+
+    def _alone(self, session: Session, *keys: str) -> None:
+        """Nobody else is at these keys until the end of the transaction: who comes, waits, and sees what it did.
+
+        For rows that may not be there yet, and for what lies in the object store beside the rows.
+        """
+        if self._engine.dialect.name == "postgresql":  # in SQLite, who is in a transaction is alone anyway
+            for key in sorted(set(keys)):
+                session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from stenopool.domain import SAMPLE_RATE
 from storage.conditions import lapsed, untold
 from storage.database import database_clock
-from storage.tables import ChunkRow, ChunkState, ShareRow, TenantRow, TranscriptRow, TranscriptState
+from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, ShareRow, TenantRow, TranscriptRow, TranscriptState
 from storage.transactions import Transactions
 
 #: Chunks of one transcript that are made ready before another tenant's turn comes.
@@ -24,8 +24,6 @@ SLICE = 32
 
 #: Ranks count virtual time in thousandths of a second.
 _RANKS = 1000
-
-_KEY = (ChunkRow.transcript_id, ChunkRow.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +113,19 @@ class Window(Transactions):
 
     @staticmethod
     def _admit(session: Session, transcript: int, share: ShareRow, start: float, limit: int) -> int:
-        """Make the next chunks of a transcript ready, and charge the tenant for them."""
+        """Make the next chunks of a transcript, which is locked, ready, and charge the tenant for them."""
+        sequential = session.scalar(select(TranscriptRow.sequential).where(TranscriptRow.id == transcript))
         chosen = (
-            select(*_KEY)
+            select(*CHUNK_KEY)
             .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.WAITING)
             .order_by(ChunkRow.index)
-            .limit(limit)
+            .limit(1 if sequential else limit)
             .cte("chosen")
         )
-        sequential = session.scalar(select(TranscriptRow.sequential).where(TranscriptRow.id == transcript))
-        if sequential:
-            limit = 1
         spans = session.execute(
             update(ChunkRow)
-            .where(tuple_(*_KEY).in_(select(chosen).limit(limit)), ChunkRow.state == ChunkState.WAITING)
+            # Nobody else changes what waits; to say the state again has Postgres look through all that are in it.
+            .where(tuple_(*CHUNK_KEY).in_(select(chosen)))
             .values(state=ChunkState.READY, rank=round(start * _RANKS), hinted_at=None)
             .returning(ChunkRow.start, ChunkRow.end)
             .execution_options(synchronize_session=False)
@@ -147,23 +144,23 @@ class Window(Transactions):
         """Ready chunks of which no worker was told, or not for so many seconds, in their order; they count as told."""
         with self._transaction() as session:
             chosen = (
-                select(*_KEY)
+                select(*CHUNK_KEY)
                 .where(
                     ChunkRow.engine_key == engine_key,
                     ChunkRow.lane == lane,
                     ChunkRow.state == ChunkState.READY,
                     untold(ChunkRow, again_after),
                 )
-                .order_by(ChunkRow.rank, *_KEY)
+                .order_by(ChunkRow.rank, *CHUNK_KEY)
                 .limit(limit)
                 .with_for_update(skip_locked=True)
                 .cte("chosen")
             )
             rows = session.execute(
                 update(ChunkRow)
-                .where(tuple_(*_KEY).in_(select(chosen)))
+                .where(tuple_(*CHUNK_KEY).in_(select(chosen)))
                 .values(hinted_at=database_clock())
-                .returning(*_KEY, ChunkRow.rank, ChunkRow.crashes)
+                .returning(*CHUNK_KEY, ChunkRow.rank, ChunkRow.crashes)
                 .execution_options(synchronize_session=False)
             ).all()
         rows = sorted(rows, key=lambda row: (row.rank, row.transcript_id, row.index))

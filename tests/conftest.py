@@ -11,8 +11,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine as Database
+
     from models.engine import Engine
     from stenopool.servers import Postgres, Redis
+    from tests.farms import HandFarm
 
 # Read by JAX where it is first imported: nothing is promoted silently, neither dtypes nor ranks.
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
@@ -90,3 +93,29 @@ def redis_url(redis_server: Redis) -> Iterator[str]:
 
     with empty_redis(redis_server) as url:
         yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A ledger of its own: that of one machine, and that of a farm."""
+    from storage.database import make_or_migrate, open_database
+
+    if request.param == "postgres":
+        url = request.getfixturevalue("database_url")
+        make_or_migrate(url)
+        database = open_database(url)
+    else:
+        database = open_database(tmp_path / "ledger.sqlite")
+    yield database
+    database.dispose()
+
+
+@pytest.fixture
+def hand_farm(any_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandFarm]:
+    """A farm without processes, whose objects are in a folder."""
+    from storage.folder import FolderStore
+    from tests.farms import HandFarm
+
+    farm = HandFarm(any_database, FolderStore(tmp_path / "objects"), tmp_path, monkeypatch)
+    yield farm
+    farm.stages.close()

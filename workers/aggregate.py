@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -14,6 +15,8 @@ from stenopool.domain import MULTIPLE, Segment, Transcript
 from storage.ledger import Ledger, Source, Work
 from storage.records import document_of, provenance_of_record, read_document, result_of_record
 from storage.tables import TranscriptState
+
+_log = logging.getLogger(__name__)
 
 
 def aggregate(ledger: Ledger, transcript: int) -> None:
@@ -34,7 +37,12 @@ def aggregate(ledger: Ledger, transcript: int) -> None:
         state = TranscriptState.COMPLETED_EMPTY
     # How the seams were resolved goes into no file; it is kept for whoever asks the ledger why a word is missing.
     document = document_of(merged.segments, coverage) | {"seams": [asdict(seam) for seam in merged.seams]}
-    ledger.complete(transcript, fence, state, document)
+    if ledger.complete(transcript, fence, state, document) and (done := ledger.work(transcript)).withheld:
+        _log.warning(
+            "transcript %d: version %d has more gaps than the one that is shown, and is kept beside it",
+            transcript,
+            done.version,
+        )
 
 
 def transcript_of(work: Work, source: Source, name: str) -> Transcript:

@@ -20,7 +20,7 @@ from storage.chunks import Claim, Finished
 from storage.ledger import Work
 from workers.farm import Farm
 from workers.hearing import Hearing
-from workers.ingest import read_pcm
+from workers.ingest import SamplesGone, has_pcm, read_pcm
 from workers.patience import patiently
 from workers.room import EngineRoom
 
@@ -66,12 +66,13 @@ class EngineWorker:
             self._transcribe(ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks))
 
     def _transcribe(self, claims: list[Claim], party: object | None = None) -> None:
+        ledger = self._farm.ledger
         works: dict[int, Work] = {}
         open_futures: dict[Future[Finished], Claim] = {}
         while claims or open_futures:
             for claim in claims:
                 if claim.transcript not in works:
-                    works[claim.transcript] = self._farm.ledger.work(claim.transcript)
+                    works[claim.transcript] = patiently(partial(ledger.work, claim.transcript))
                 hear = partial(self._hearing(works[claim.transcript]).chunk, claim, party)
                 open_futures[self._threads.submit(hear)] = claim
             done = wait(open_futures, return_when=FIRST_COMPLETED).done
@@ -83,7 +84,7 @@ class EngineWorker:
             following = [
                 (claim.transcript, claim.index + 1) for claim, _ in finished if works[claim.transcript].sequential
             ]
-            claims = self._farm.ledger.claim_these(self._worker, following) if following else []
+            claims = patiently(partial(ledger.claim_these, self._worker, following)) if following else []
 
     def detect(self, transcript: int) -> None:
         """Find out a transcript's language."""
@@ -92,7 +93,10 @@ class EngineWorker:
             return
         try:
             language, probability = self._hearing(ledger.work(transcript)).language(ledger.spans(transcript))
-        except (StenopoolError, KeyError) as error:
+        except SamplesGone:
+            self._lost(transcript)
+            return
+        except StenopoolError as error:
             _log.warning("transcript %d: its language is not detected yet (%s)", transcript, error)
             return  # the lease runs out, and somebody tries again
         patiently(partial(ledger.set_language, transcript, language, probability))
@@ -100,11 +104,13 @@ class EngineWorker:
     def _keep(self, done: Iterable[tuple[Claim, Future[Finished]]]) -> None:
         finished: list[Finished] = []
         given_back: list[Claim] = []
+        lost: set[int] = set()
         for claim, future in done:
             try:
                 finished.append(future.result())
-            except KeyError:
-                finished.append(Hearing.gap(claim, "its samples are gone from the object store"))
+            except SamplesGone:
+                given_back.append(claim)
+                lost.add(claim.transcript)
             except UsageError as error:
                 finished.append(Hearing.gap(claim, str(error)))
             except StenopoolError as error:
@@ -120,6 +126,20 @@ class EngineWorker:
                 self._farm.broker.merge(transcript)
             except BrokerUnreachable as error:  # the dispatcher tells of it as well
                 _log.warning("%s", error)
+        for transcript in sorted(lost):
+            self._lost(transcript)
+
+    def _lost(self, transcript: int) -> None:
+        """Somebody removed its samples: they are decoded again before any more of it is heard."""
+        work = self._farm.ledger.work(transcript)
+        try:
+            if has_pcm(self._farm.store, work.recording, work.duration):  # they are there again
+                return
+        except StenopoolError as error:  # whoever comes to these chunks next finds it out
+            _log.warning("%s", error)
+            return
+        for submission in self._farm.desk.lost(transcript):
+            _log.warning("submission %d is decoded again: its samples are gone from the object store", submission)
 
     def _hearing(self, work: Work) -> Hearing:
         return Hearing(

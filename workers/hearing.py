@@ -61,7 +61,7 @@ class Hearing:
             party: only what is of the same may be decoded beside it.
 
         Raises:
-            KeyError: its samples are not in the object store.
+            SamplesGone: its samples are not in the object store.
             StenopoolError: the object store did not answer, or the worker ends. A device that fails makes a gap.
         """
         options = self.options
@@ -96,7 +96,7 @@ class Hearing:
         """Ask a few of the transcript's chunks for their language; the one elected, and its probability.
 
         Raises:
-            KeyError, StenopoolError: as `chunk`.
+            SamplesGone, StenopoolError: as `chunk`.
         """
         election = Election(len(spans))
         asked = [

@@ -16,6 +16,7 @@ import numpy as np
 from models.vad import SpeechActivity, SpeechDetector
 from stenopool.domain import Span
 from stenopool.errors import MediaMissing
+from storage.keys import pcm_key
 from storage.objects import ObjectStore
 from workers.media import Decoder
 
@@ -24,6 +25,10 @@ BYTES_PER_SAMPLE = 2  # int16
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """The ingest was asked to stop."""
+
+
+class SamplesGone(KeyError):  # noqa: N818 - read as a statement
+    """A recording's samples are not all in the object store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +64,19 @@ class Ingest(Protocol):
         """See `ingest`."""
 
 
-def pcm_key(recording: str) -> str:
-    """Where a recording's samples lie in the object store: raw little-endian int16, 16 kHz, one channel."""
-    return f"pcm/{recording}"
-
-
 def has_pcm(store: ObjectStore, recording: str, duration: int) -> bool:
     """Whether all samples of a recording are in the store."""
     return store.size(pcm_key(recording)) == duration * BYTES_PER_SAMPLE
 
 
 def read_pcm(store: ObjectStore, recording: str, duration: int, span: Span) -> np.ndarray:
-    """A recording's samples in a span, int16. Raises KeyError where they are not all in the store."""
+    """A recording's samples in a span, int16. Raises SamplesGone where they are not all in the store."""
     if not has_pcm(store, recording, duration):
-        raise KeyError(recording)
-    raw = store.read(pcm_key(recording), span.start * BYTES_PER_SAMPLE, span.end * BYTES_PER_SAMPLE)
+        raise SamplesGone(recording)
+    try:
+        raw = store.read(pcm_key(recording), span.start * BYTES_PER_SAMPLE, span.end * BYTES_PER_SAMPLE)
+    except KeyError:  # just now
+        raise SamplesGone(recording) from None
     return np.frombuffer(raw, "<i2")
 
 

@@ -26,12 +26,12 @@ from stenopool.domain import SAMPLE_RATE, DType, Options, Transcript
 from stenopool.errors import MediaError
 from storage.database import open_database
 from storage.folder import FolderStore
+from storage.keys import pcm_key
 from storage.ledger import Ledger
 from workers.aggregate import aggregate, transcript_of
 from workers.assignment import assign
 from workers.decoders import decoders_for, usable_cores
 from workers.feed import Feed
-from workers.ingest import pcm_key
 from workers.prepare import Prepared, SourceFile
 from workers.presence import Presence
 from workers.transcriber import Observer, Transcriber

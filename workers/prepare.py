@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scheduler.plan import Plan, SpeechRun, plan_islands, plan_recording, plan_whole, plan_without_vad
 from stenopool.domain import SAMPLE_RATE, Chunk, Span
+from stenopool.errors import MediaUnreadable
 from storage.ledger import Ledger, Queued, Source, Work
 from storage.objects import ObjectStore
 from storage.records import record_of_provenance
@@ -101,6 +102,53 @@ def prepare(
     if not all(work.complete or has_pcm(store, recording, work.duration) for recording, work in works.items()):
         decode()
     return Prepared(source, sources, tuple(works[one.recording] for one in heard))
+
+
+def mend(
+    source: SourceFile,
+    transcripts: Sequence[int],
+    ledger: Ledger,
+    store: ObjectStore,
+    *,
+    split: bool,
+    queued: Callable[[Work], Queued],
+    ingest: Ingest,
+    stop: threading.Event,
+) -> list[Work]:
+    """Begin new versions of a file's transcripts, in which only the gaps are transcribed; what has none is as it was.
+
+    Args:
+        split: each channel is a recording of its own.
+        queued: where each stands in the queue.
+        ingest: how the file is decoded, if its samples are gone.
+        stop: set it to give up.
+
+    Raises:
+        MediaError: the file is no sound, or does not decode to the samples that it did.
+        LedgerError: one of them is complete in no version.
+        Stopped: `stop` was set.
+    """
+    works = [ledger.shown(transcript) or ledger.work(transcript) for transcript in transcripts]
+    _have_samples(source, works, store, split=split, ingest=ingest, stop=stop)
+    mended = [ledger.mend(work.id, queued(work)) for work in works]
+    # What nobody needed until just now may have been removed meanwhile.
+    _have_samples(source, mended, store, split=split, ingest=ingest, stop=stop)
+    return mended
+
+
+def _have_samples(
+    source: SourceFile, works: Sequence[Work], store: ObjectStore, *, split: bool, ingest: Ingest, stop: threading.Event
+) -> None:
+    """See that the samples are there of what has gaps, or is being made."""
+    needed = [work for work in works if work.state not in (TranscriptState.COMPLETED, TranscriptState.COMPLETED_EMPTY)]
+
+    def there() -> bool:
+        return all(has_pcm(store, work.recording, work.duration) for work in needed)
+
+    if not there():
+        ingest(source.path, store, split=split, vad=False, stop=stop, progress=lambda _: None)
+        if not there():
+            raise MediaUnreadable(f"{source.path}: decodes to other samples than before; submit it again")
 
 
 def _known(

@@ -12,10 +12,10 @@ from stenopool.errors import UsageError
 from stenopool.formats import render
 
 
-def output_name(stem: str, transcript: Transcript, format: str) -> str:
+def output_name(stem: str, channel: int | None, format: str) -> str:
     """What one format of a transcript is called: `talk.srt`, or `talk.channel2.srt` where channels were split."""
-    channel = "" if transcript.channel is None else f".channel{transcript.channel}"
-    return f"{stem}{channel}.{format}"
+    split = "" if channel is None else f".channel{channel}"
+    return f"{stem}{split}.{format}"
 
 
 def open_folder(folder: Path) -> None:
@@ -40,7 +40,7 @@ def publish(transcript: Transcript, folder: Path, stem: str, formats: Iterable[s
     """
     written = []
     for format in formats:
-        path = folder / output_name(stem, transcript, format)
+        path = folder / output_name(stem, transcript.channel, format)
         content = render(transcript, format).encode()
         try:
             if path.is_file() and path.read_bytes() == content:

@@ -17,21 +17,22 @@ from pathlib import Path, PurePath
 
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
-from stenopool.domain import DType, Transcript
+from stenopool.domain import DType, Provenance, Transcript
 from stenopool.errors import LedgerUnreachable, StenopoolError
-from stenopool.formats import FORMATS, render
 from stenopool.options import options_of
 from storage.desk import Submission
-from storage.ledger import Queued
+from storage.keys import pcm_key
+from storage.ledger import Queued, Work
+from storage.records import provenance_of_record
 from storage.tables import SubmissionState
-from workers.aggregate import aggregate, transcript_of
+from workers.aggregate import aggregate
 from workers.assignment import Assignment, assign, engine_key
 from workers.decoders import Decoders
 from workers.farm import Farm
-from workers.ingest import Stopped, pcm_key
+from workers.ingest import Stopped
 from workers.patience import patiently
-from workers.prepare import SourceFile, prepare
-from workers.publish import output_name
+from workers.prepare import SourceFile, mend, prepare
+from workers.shown import put_files
 
 _log = logging.getLogger(__name__)
 
@@ -80,27 +81,42 @@ class Stages:
     def _ingest(self, submission: Submission, path: Path) -> None:
         with self._held(submission) as stop:
             self._farm.store.download(submission.source, path)
-            assignment = self._assignment(submission)
-            prepared = prepare(
-                SourceFile(path, submission.name),
-                assignment,
-                self._farm.ledger,
-                self._farm.store,
-                ingest=self._decoders.ingest,
-                planning=self._planning,
-                stop=stop,
-                progress=lambda _: None,
-                queued=Queued(
-                    tenant=submission.tenant,
-                    engine_key=engine_key(assignment.provenance),
-                    lane=submission.lane,
-                    priority=submission.priority,
-                    deadline_at=submission.deadline_at,
-                ),
-            )
-        transcripts = [(source.channel, work.id) for source, work in zip(prepared.sources, prepared.works, strict=True)]
-        duration = sum(work.duration for work in prepared.works)
+            source = SourceFile(path, submission.name)
+            begin = self._whole if submission.settled is None else self._gaps
+            works = begin(submission, source, stop)
+        transcripts = [(channel, work.id) for channel, work in works]
+        duration = sum(work.duration for _, work in works)
         patiently(lambda: self._farm.desk.transcribing(submission, transcripts, duration))
+
+    def _whole(self, submission: Submission, source: SourceFile, stop: threading.Event) -> list[tuple[int, Work]]:
+        """The transcripts of a submission, by channel, begun or known."""
+        assignment = self._assignment(submission)
+        prepared = prepare(
+            source,
+            assignment,
+            self._farm.ledger,
+            self._farm.store,
+            ingest=self._decoders.ingest,
+            planning=self._planning,
+            stop=stop,
+            progress=lambda _: None,
+            queued=_queued(submission, assignment.provenance),
+        )
+        return [(source.channel, work) for source, work in zip(prepared.sources, prepared.works, strict=True)]
+
+    def _gaps(self, submission: Submission, source: SourceFile, stop: threading.Event) -> list[tuple[int, Work]]:
+        """New versions of the transcripts that it has, in which only their gaps are to be transcribed."""
+        mended = mend(
+            source,
+            [transcript for _, transcript in submission.transcripts],
+            self._farm.ledger,
+            self._farm.store,
+            split=submission.split,
+            queued=lambda work: _queued(submission, provenance_of_record(work.provenance)),
+            ingest=self._decoders.ingest,
+            stop=stop,
+        )
+        return [(channel, work) for (channel, _), work in zip(submission.transcripts, mended, strict=True)]
 
     def _not_done(self, submission: Submission, error: StenopoolError, reason: str) -> None:
         """It is tried again where that can help."""
@@ -122,12 +138,7 @@ class Stages:
             return
         try:
             with self._held(submission):
-                transcripts = transcripts_of(self._farm, submission)
-                for transcript in transcripts:
-                    for format in FORMATS:
-                        name = output_name("transcript", transcript, format)
-                        key = f"transcripts/{submission.id}/{name}"
-                        self._farm.store.put(key, render(transcript, format).encode())
+                transcripts, _ = put_files(self._farm, submission)
             patiently(lambda: desk.published(submission, _state(transcripts)))
             for transcript in transcripts:
                 remove = partial(self._farm.store.delete, pcm_key(transcript.recording))
@@ -178,6 +189,17 @@ class Stages:
         return "auto"
 
 
+def _queued(submission: Submission, provenance: Provenance) -> Queued:
+    """Where its transcripts stand in the queue."""
+    return Queued(
+        tenant=submission.tenant,
+        engine_key=engine_key(provenance),
+        lane=submission.lane,
+        priority=submission.priority,
+        deadline_at=submission.deadline_at,
+    )
+
+
 @lru_cache(maxsize=8)
 def _model(name: str) -> tuple[Checkpoint, Vocabulary]:
     checkpoint = find_checkpoint(name)
@@ -191,10 +213,3 @@ def _state(transcripts: list[Transcript]) -> SubmissionState:
     if not any(transcript.segments for transcript in transcripts):
         return SubmissionState.COMPLETED_EMPTY
     return SubmissionState.COMPLETED
-
-
-def transcripts_of(farm: Farm, submission: Submission) -> list[Transcript]:
-    """A submission's transcripts as far as they are merged, by channel."""
-    sources = {source.channel: source for source in farm.ledger.sources(submission.file_sha256, split=submission.split)}
-    works = [(channel, farm.ledger.work(id)) for channel, id in submission.transcripts]
-    return [transcript_of(work, sources[channel], submission.name) for channel, work in works if work.complete]

@@ -99,29 +99,30 @@ def submit(files: Sequence[str], **arguments: Any) -> None:
 
 def _hand_in(farm: Farm, path: Path, name: str, **arguments: Any) -> Submission:
     from storage.desk import Order
+    from storage.keys import source_key
     from storage.tables import Lane
     from workers.ingest import digest_file
 
     digest = digest_file(path)
-    source = f"sources/{digest}"
-    if not farm.store.exists(source):
-        farm.store.upload(path, source)
-    return farm.desk.accept(
-        Order(
-            tenant=arguments["tenant"],
-            name=name,
-            source=source,
-            file_sha256=digest,
-            model=arguments["model"],
-            options=arguments["options"],
-            split=arguments["channels"] == "split",
-            again=arguments["force"],
-            lane=Lane[arguments["lane"].upper()],
-            priority=arguments["priority"],
-            deadline=arguments["deadline"],
-            idempotency_key=arguments["key"],
-        )
+    order = Order(
+        tenant=arguments["tenant"],
+        name=name,
+        source=source_key(digest),
+        file_sha256=digest,
+        model=arguments["model"],
+        options=arguments["options"],
+        split=arguments["channels"] == "split",
+        again=arguments["force"],
+        lane=Lane[arguments["lane"].upper()],
+        priority=arguments["priority"],
+        deadline=arguments["deadline"],
+        idempotency_key=arguments["key"],
     )
+    while True:
+        try:
+            return farm.desk.accept(order, there=farm.store.exists)
+        except KeyError:  # also where it was removed just now, as nobody needed it any more
+            farm.store.upload(path, order.source)
 
 
 @click.command()
@@ -167,11 +168,12 @@ def show(id: int, as_json: bool) -> None:
     Example:
       stenopool show 7
     """
-    from workers.stages import transcripts_of
+    from workers.shown import transcripts_of
 
     with _farm() as farm:
         submission = farm.desk.submission(id)
         transcripts = transcripts_of(farm, submission)
+        versions = _versions(farm, submission)
     coverage = [
         {
             "channel": transcript.channel,
@@ -186,7 +188,7 @@ def show(id: int, as_json: bool) -> None:
         for transcript in transcripts
     ]
     if as_json:
-        click.echo(json.dumps(_record(submission) | {"transcripts": coverage}, indent=2))
+        click.echo(json.dumps(_record(submission) | {"transcripts": coverage, "versions": versions}, indent=2))
         return
     for name, value in _record(submission).items():
         if value not in (None, False, {}):
@@ -196,6 +198,39 @@ def show(id: int, as_json: bool) -> None:
         click.echo(f"{'transcript':<12}{transcript.language}, {len(transcript.text.split())} words{channel}")
         for gap in transcript.coverage.gaps:
             click.echo(f"{'gap':<12}{clock(gap.span.start)}, {gap.span.seconds:.1f} s: {gap.reason}")
+    for one in versions:
+        channel = f", channel {one['channel']}" if one["channel"] else ""
+        gaps = f", {one['gaps']:.1f} s of gaps" if one["gaps"] else ""
+        click.echo(f"{'version':<12}{one['version']}{channel}: {one['state']}{gaps}{_STANDING[one['standing']]}")
+
+
+#: What becomes of a version, as people are told.
+_STANDING = {
+    "shown": ", shown",
+    "withheld": ", not shown: it has more gaps than one before it",
+    "kept": "",
+}
+
+
+def _versions(farm: Farm, submission: Submission) -> list[dict[str, Any]]:
+    """All versions of a submission's transcripts, as records."""
+    from storage.records import gap_samples
+
+    found = []
+    for channel, transcript in submission.transcripts:
+        shown = farm.ledger.shown(transcript)
+        for work in farm.ledger.versions(transcript):
+            standing = "withheld" if work.withheld else "shown" if shown and work.id == shown.id else "kept"
+            found.append(
+                {
+                    "channel": channel or None,
+                    "version": work.version,
+                    "state": work.state.value,
+                    "standing": standing,
+                    "gaps": gap_samples(work.document or {}) / 16_000,
+                }
+            )
+    return found
 
 
 @click.command(no_args_is_help=True)
@@ -204,7 +239,8 @@ def show(id: int, as_json: bool) -> None:
     "-o", "--output", "folder", type=click.Path(path_type=Path), default=".", help="Folder for the transcripts."
 )
 @formats_option
-def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...]) -> None:
+@click.option("--version", type=click.IntRange(min=1), help="Not what is shown, but this version; show lists them.")
+def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...], version: int | None) -> None:
     """Write the transcripts of submissions, named as their files, as transcribe does.
 
     \b
@@ -212,7 +248,7 @@ def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...]) -> None:
       stenopool fetch 7 8 -o out/ --format txt,srt
     """
     from workers.publish import open_folder, publish
-    from workers.stages import transcripts_of
+    from workers.shown import transcripts_of
 
     open_folder(folder)
     code = OK
@@ -220,10 +256,11 @@ def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...]) -> None:
         submissions = [farm.desk.submission(id) for id in dict.fromkeys(ids)]
         stems = output_stems([one.name for one in submissions])
         for submission, stem in zip(submissions, stems, strict=True):
-            transcripts = transcripts_of(farm, submission)
-            if not transcripts or len(transcripts) < len(submission.transcripts):
-                why = f" ({submission.error})" if submission.error else ""
-                click.echo(f"stenopool: {submission.id} {submission.name}: {submission.state}{why}", err=True)
+            transcripts = transcripts_of(farm, submission, version)
+            given_up = submission.ended and not submission.published
+            if not transcripts or len(transcripts) < len(submission.transcripts) or given_up:
+                why = _why_not(submission, version)
+                click.echo(f"stenopool: {submission.id} {submission.name}: {why}", err=True)
                 code = FAILED
                 continue
             written = [path for transcript in transcripts for path in publish(transcript, folder, stem, formats)]
@@ -231,6 +268,13 @@ def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...]) -> None:
             if any(transcript.coverage.gaps for transcript in transcripts):
                 code = code or INCOMPLETE
     click.get_current_context().exit(code)
+
+
+def _why_not(submission: Submission, version: int | None) -> str:
+    """Why nothing can be fetched of it."""
+    if version is not None and submission.published:
+        return f"there is no version {version}; see: stenopool show {submission.id}"
+    return f"{submission.state} ({submission.error})" if submission.error else str(submission.state)
 
 
 @click.command(no_args_is_help=True)
@@ -303,7 +347,12 @@ def _change(name: str, done: str, not_done: str, help: str) -> click.Command:
 cancel = _change("cancel", "is cancelled", "has ended already", "Give submissions up; what is begun ends as it will.")
 pause = _change("pause", "is paused", "has ended already", "Begin nothing more of submissions until they are resumed.")
 resume = _change("resume", "goes on", "has ended already", "Go on with what was paused.")
-retry = _change("retry", "is done again", "has neither failed nor was it cancelled", "Do again what failed.")
+retry = _change(
+    "retry",
+    "is done again",
+    "has neither failed nor gaps, nor was it cancelled",
+    "Do again what failed or was cancelled; of what has gaps, only these.",
+)
 
 COMMANDS: tuple[click.Command, ...] = (submit, status, show, fetch, wait, cancel, pause, resume, retry)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -237,17 +238,50 @@ def scheduler(context: click.Context, supervised: bool) -> None:
       stenopool scheduler
     """
     from scheduler.dispatch import Dispatcher
+    from workers.collect import collecting
     from workers.farm import Farm
     from workers.lifecycle import alive, new_worker
 
     _supervise(supervised)
-    farm = Farm.find(Config.from_env())
+    config = Config.from_env()
+    farm = Farm.find(config)
     try:
-        with alive(farm, new_worker("scheduler")) as begin:
+        with alive(farm, new_worker("scheduler")) as begin, collecting(farm, keep=config.keep):
             begin()
             Dispatcher(farm.database, farm.broker, lease=farm.lease).run(context.obj)
     finally:
         farm.close()
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be done; unfinished uploads are not looked at.")
+def collect(dry_run: bool) -> None:
+    """Remove from the object store what nobody needs any more, and put back what is missing.
+
+    The scheduler does the same all the time. What was put within the last hour is left alone.
+
+    \b
+    Example:
+      stenopool collect --dry-run
+    """
+    from workers.collect import Collector
+    from workers.farm import Farm
+
+    config = Config.from_env()
+    farm = Farm.find(config)
+    done: Counter[str] = Counter()
+    size = 0
+    try:
+        for one in Collector(farm, keep=config.keep, dry=dry_run).round():
+            click.echo(f"{one.what}\t{one.which}")
+            done[one.what] += 1
+            size += one.size
+    finally:
+        farm.close()
+    would = "would be " if dry_run else ""
+    counts = ", ".join(f"{n} {would}{what}" for what, n in sorted(done.items()))
+    freed = f" ({size / 1e6:.1f} MB)" if size else ""
+    click.echo(f"{counts}{freed}" if counts else "nothing is to be done")
 
 
 @click.command()
@@ -275,4 +309,4 @@ def _supervise(supervised: bool) -> None:
         end_with_parent()
 
 
-COMMANDS: tuple[click.Command, ...] = (up, down, worker, scheduler, migrate)
+COMMANDS: tuple[click.Command, ...] = (up, down, worker, scheduler, collect, migrate)

@@ -10,11 +10,13 @@ from storage.records import read_document
 from storage.tables import (
     COMPLETED,
     ENDED,
+    MAKING,
     ChunkRow,
     ChunkState,
     RecordingRow,
     SubmissionRow,
     TranscriptRow,
+    TranscriptState,
 )
 
 
@@ -26,9 +28,14 @@ def violations(engine: Engine) -> list[str]:
             select(SubmissionRow.id, SubmissionRow.state).where(SubmissionRow.state.not_in(ENDED))
         ):
             found.append(f"submission {id} has not ended: {state}")
-        for id, counted, total, waiting in connection.execute(
+        for id, state, sequential, counted, total, waiting in connection.execute(
             select(
-                TranscriptRow.id, TranscriptRow.chunks_open, TranscriptRow.chunks_total, TranscriptRow.chunks_waiting
+                TranscriptRow.id,
+                TranscriptRow.state,
+                TranscriptRow.sequential,
+                TranscriptRow.chunks_open,
+                TranscriptRow.chunks_total,
+                TranscriptRow.chunks_waiting,
             )
         ):
             states = dict(
@@ -40,10 +47,17 @@ def violations(engine: Engine) -> list[str]:
                 found.append(f"transcript {id} has {sum(states.values())} chunks, not {total}")
             if total - states.get(ChunkState.DONE, 0) != counted:
                 found.append(f"transcript {id} counts {counted} open chunks, and has {states}")
-            if waiting != states.get(ChunkState.WAITING, 0):
+            n_waiting = states.get(ChunkState.WAITING, 0)
+            if waiting != (
+                min(1, n_waiting) if sequential else n_waiting
+            ):  # of a sequential one, the next to go counts
                 found.append(f"transcript {id} counts {waiting} waiting chunks, and has {states}")
             if leased := states.get(ChunkState.LEASED):
                 found.append(f"transcript {id} has {leased} chunks that somebody still holds")
+            if state == TranscriptState.CANCELLED and states.get(ChunkState.READY):
+                found.append(f"transcript {id} was cancelled, and has {states}")
+            if state in MAKING:
+                found.append(f"transcript {id} is still being made, and everything has ended")
         for recording, tenant, digest, n in connection.execute(
             select(TranscriptRow.recording_id, TranscriptRow.tenant, TranscriptRow.work_digest, func.count())
             .group_by(

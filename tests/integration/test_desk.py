@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -13,11 +12,11 @@ from sqlalchemy import Engine, func, select, update
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, QueueFull
 from storage.chunks import SUSPECTS, Finished
-from storage.database import make_or_migrate, open_database
-from storage.desk import ATTEMPTS, Desk, Order, Submission
+from storage.desk import Desk, Order, Submission
 from storage.fleet import GONE_AFTER, Fleet, Worker
 from storage.ledger import Ledger, Queued, Source
 from storage.tables import ChunkRow, ChunkState, Lane, SubmissionRow, SubmissionState, TranscriptRow, WorkerRow
+from storage.waiting import ATTEMPTS
 from storage.window import SLICE, Window
 
 S = 16_000  # one second
@@ -79,17 +78,10 @@ class Farm:
                 connection.execute(update(row).where(row.lease_until.is_not(None)).values(lease_until=0))
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def farm(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Farm]:
-    """A farm's ledger, on both databases."""
-    if request.param == "postgres":
-        url = request.getfixturevalue("database_url")
-        make_or_migrate(url)
-        engine = open_database(url)
-    else:
-        engine = open_database(tmp_path / "ledger.sqlite")
-    yield Farm(engine)
-    engine.dispose()
+@pytest.fixture
+def farm(any_database: Engine) -> Farm:
+    """On both databases."""
+    return Farm(any_database)
 
 
 # Handing in
@@ -202,6 +194,19 @@ def test_workers_are_told_once_of_a_submission(farm: Farm) -> None:
     assert farm.desk.ingests(Lane.NORMAL, 10, 60) == a[1:]
     assert farm.desk.ingests(Lane.NORMAL, 10, 60) == []
     assert farm.desk.ingests(Lane.NORMAL, 10, -1) == [*a, b]
+
+
+def test_tenants_have_equal_shares_of_what_is_told(farm: Farm) -> None:
+    """However many submissions one of them has waiting; those due first go first, then the highest priority."""
+    many = [farm.submit("ada").id for _ in range(20)]
+    high = farm.submit("ada", priority=1).id
+    due = farm.submit("ada", deadline=60.0).id
+    few = [farm.submit("bob").id for _ in range(2)]
+    none = farm.submit("cyd").id
+    farm.desk.pause(none)
+
+    assert farm.desk.ingests(Lane.NORMAL, 6, 60) == sorted([due, high, many[0], *few])
+    assert farm.desk.ingests(Lane.NORMAL, 6, 60) == many[1:7]
 
 
 def test_a_submission_is_published_when_all_of_it_is_merged(farm: Farm) -> None:
@@ -408,6 +413,26 @@ def test_what_two_wait_for_is_not_stopped_by_one(farm: Farm) -> None:
     assert farm.ledger.claim_queued("w", ENGINE, 4) == []
 
 
+def test_what_a_dead_worker_held_of_a_paused_one_waits(farm: Farm) -> None:
+    """It is not ready again, whoever gives it back, until it is resumed."""
+    submission = farm.planned(chunks=3)
+    farm.window.admit(ENGINE, Lane.NORMAL, 3)
+    given_back, _, _ = farm.ledger.claim_queued("w", ENGINE, 3)
+    farm.desk.pause(submission.id)
+    farm.ledger.give_back([given_back])
+    farm.expire()
+    farm.ledger.sweep_crashed()
+    assert farm.states(submission) == ["waiting"] * 3
+    assert farm.window.admit(ENGINE, Lane.NORMAL, 3) == 0
+
+    farm.desk.resume(submission.id)
+    assert farm.window.admit(ENGINE, Lane.NORMAL, 3) == 3
+    farm.ledger.claim_queued("w", ENGINE, 3)
+    farm.desk.pause(submission.id)
+    farm.ledger.release(["w"])
+    assert farm.states(submission)[0] == "waiting"
+
+
 # The fleet
 
 
@@ -429,3 +454,26 @@ def test_a_worker_is_known_while_it_is_seen(farm: Farm) -> None:
     fleet.join(working)
     fleet.leave("w")
     assert fleet.workers() == []
+
+
+def test_what_a_dead_process_held_is_swept_at_once(farm: Farm) -> None:
+    """Whoever knows that it has ended need not wait for its leases; its chunks are suspects all the same."""
+    fleet = Fleet(farm.engine)
+    for id, pid in (("dead", 7), ("alive", 8)):
+        fleet.join(Worker(id=id, role="engine", host="h", pid=pid, version="1"))
+    farm.planned(chunks=4)
+    farm.window.admit(ENGINE, Lane.NORMAL, 4)
+    farm.ledger.claim_queued("dead", ENGINE, 2)
+    farm.ledger.claim_queued("alive", ENGINE, 2)
+    ingested = farm.submit()
+    assert farm.desk.claim("dead", ingested.id, SubmissionState.INGESTING)
+
+    assert fleet.died("elsewhere", 7) == []
+    assert fleet.died("h", 7) == ["dead"]
+
+    assert farm.ledger.sweep_crashed().ready == 2
+    assert farm.desk.sweep() == 1
+    assert [worker.id for worker in fleet.workers()] == ["alive"]
+    assert farm.ledger.claim_queued("alive", ENGINE, 4) == [], "they are tried alone"
+    assert farm.ledger.holders() == {"alive"}
+    assert fleet.died("h", 7) == []

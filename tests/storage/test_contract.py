@@ -263,6 +263,33 @@ def test_a_listing_has_all_below_a_prefix(store: ObjectStore) -> None:
         assert all(-60 < found.age < 600 for found in store.list())
 
 
+def test_a_listing_goes_on_where_it_was(store: ObjectStore) -> None:
+    """Behind any key, in the order that it always has, also where that object is gone meanwhile."""
+    for key in ("pcm/b/2", "pcm/a", "pcm/b/1", "pcm/b-1", "pcm/c", "top"):
+        store.put(key, b"")
+    for prefix in ("", "pcm", "pcm/b"):
+        whole = [found.key for found in store.list(prefix)]
+        assert whole == [found.key for found in store.list(prefix)]
+        for at, key in enumerate(whole):
+            assert [found.key for found in store.list(prefix, key)] == whole[at + 1 :]
+
+    whole = [found.key for found in store.list("pcm")]
+    store.delete(whole[2])
+    assert [found.key for found in store.list("pcm", whole[2])] == whole[3:]
+
+
+def test_an_object_is_looked_at_as_it_is_now(store: ObjectStore) -> None:
+    """Its size and age, as in a listing; nothing where there is none."""
+    assert store.look("pcm/1") is None
+    store.put("pcm/1", b"abc")
+
+    found = store.look("pcm/1")
+
+    assert found is not None
+    assert (found.key, found.size) == ("pcm/1", 3)
+    assert -60 < found.age < 600
+
+
 def test_a_listing_of_more_than_a_page(store: ObjectStore) -> None:
     """S3 tells a thousand at a time."""
     with ThreadPoolExecutor(8) as pool:

@@ -28,6 +28,7 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_BROKER": "",
         "STENOPOOL_STORE": "",
         "STENOPOOL_LEASE": "60",
+        "STENOPOOL_KEEP": "604800",
     }
 
     assert defaults == {
@@ -48,10 +49,17 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_BROKER": "redis://f",
         "STENOPOOL_STORE": "s3://g",
         "STENOPOOL_LEASE": "5",
+        "STENOPOOL_KEEP": "3600",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
     assert Config.from_env(env) == Config(
-        home=Path("/a"), cache=Path("/b"), database="postgresql://e", broker="redis://f", store="s3://g", lease=5.0
+        home=Path("/a"),
+        cache=Path("/b"),
+        database="postgresql://e",
+        broker="redis://f",
+        store="s3://g",
+        lease=5.0,
+        keep=3600.0,
     )
 
 

@@ -7,7 +7,6 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -24,26 +23,19 @@ from sqlalchemy.orm import Session
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.chunks import LEASE, Claim
-from storage.database import database_clock, make_or_migrate, open_database
+from storage.database import database_clock, open_database
 from storage.ledger import Ledger, Source, Work
-from storage.tables import COMPLETED, ChunkRow, RecordingRow, SilenceRow, SourceRow, TranscriptRow, TranscriptState
+from storage.tables import MAKING, ChunkRow, RecordingRow, SilenceRow, SourceRow, TranscriptRow, TranscriptState
 
 S = 16_000  # one second
 RECORDING, OTHER = "ab" * 32, "cd" * 32
 FILE = "ef" * 32
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    """A database of its own: that of one machine, and that of a farm."""
-    if request.param == "postgres":
-        url = request.getfixturevalue("database_url")
-        make_or_migrate(url)
-        engine = open_database(url)
-    else:
-        engine = open_database(tmp_path / "ledger.sqlite")
-    yield engine
-    engine.dispose()
+@pytest.fixture
+def engine(any_database: Engine) -> Engine:
+    """On both databases."""
+    return any_database
 
 
 @pytest.fixture
@@ -177,6 +169,7 @@ def test_a_plan_is_kept_as_it_was_made(ledger: Ledger) -> None:
         id=work.id,
         recording=RECORDING,
         duration=60 * S,
+        version=1,
         state=TranscriptState.TRANSCRIBING,
         provenance={"model": "pocket"},
         language=None,
@@ -185,6 +178,7 @@ def test_a_plan_is_kept_as_it_was_made(ledger: Ledger) -> None:
         chunks_open=2,
         sequential=False,
         document=None,
+        withheld=False,
     )
     assert ledger.work(work.id) == ledger.latest(RECORDING, "work") == work
     assert ledger.spans(work.id) == ledger.open_spans(work.id) == [Span(0, 10 * S), Span(20 * S, 50 * S)]
@@ -563,13 +557,13 @@ def test_nothing_ends_that_was_not_begun(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("state", list(TranscriptState))
 def test_what_complete_means(engine: Engine, ledger: Ledger, state: TranscriptState) -> None:
-    """A transcript is complete in each of the three states that it can end in, and only there."""
+    """A transcript is complete in each of the three states that it can end in; its samples are needed before them."""
     work = plan(ledger, 0)
     with engine.begin() as connection:
         connection.execute(update(TranscriptRow).values(state=state))
 
     assert ledger.work(work.id).complete is state.value.startswith("completed")
-    assert is_needed(ledger, RECORDING) is (state not in COMPLETED)
+    assert is_needed(ledger, RECORDING) is (state in MAKING)
 
 
 def test_the_end_of_a_merge_has_its_time(engine: Engine, ledger: Ledger) -> None:

@@ -88,7 +88,7 @@ def test_nothing_is_asked_for(tmp_path: Path) -> None:
 )
 def test_names(tmp_path: Path, channel: int | None, stem: str, expected: str) -> None:
     """Split channels are told apart; a stem keeps its own dots."""
-    assert output_name(stem, transcript(channel=channel), "srt") == expected
+    assert output_name(stem, channel, "srt") == expected
     assert publish(transcript(channel=channel), tmp_path, stem, ["srt"]) == [tmp_path / expected]
 
 

@@ -126,7 +126,7 @@ def upgrade() -> None:
                 sa.SmallInteger(),
                 server_default="0",
                 nullable=False,
-                comment="leases of it that ran out; from 1 on it is decoded alone",
+                comment="leases of it that ran out; from 1 on it is decoded apart",
             )
         )
         batch_op.add_column(

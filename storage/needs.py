@@ -1,0 +1,193 @@
+"""Needs: which objects of the store some row needs, and which rows need an object.
+
+    sources       while a submission of the file is open, and for a time after one has ended that can be done again
+    pcm           while a transcript of the recording is being made
+    transcripts   every version that a submission has published, or may publish yet
+
+An object is put before the row that needs it; it is removed only inside a transaction that finds no such row, and in
+which none can be made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Engine, Select, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from storage.database import database_clock
+from storage.keys import PCM, SOURCES, TRANSCRIPTS, pcm_key, read_transcript_key
+from storage.tables import (
+    COMPLETED,
+    ENDED,
+    MAKING,
+    PUBLISHED,
+    RETRYABLE,
+    RecordingRow,
+    SubmissionRow,
+    SubmissionState,
+    SubmissionTranscriptRow,
+    TranscriptRow,
+    TranscriptState,
+)
+from storage.transactions import Transactions
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A recording whose samples are needed."""
+
+    transcript: int
+    recording: str
+    duration: int
+
+
+class Needs(Transactions):
+    """What the collector asks.
+
+    Args:
+        keep: seconds that a file is kept after a submission of it has ended that can be done again.
+    """
+
+    def __init__(self, engine: Engine, *, keep: float) -> None:
+        super().__init__(engine)
+        self._keep = keep
+
+    # Objects without rows
+
+    def needed(self, keys: Collection[str]) -> set[str]:
+        """Those of these keys that some row needs."""
+        with self._transaction() as session:
+            return self._needed(session, keys)
+
+    def unless_needed(self, key: str, remove: Callable[[], None]) -> None:
+        """Remove an object if no row needs it: nobody can make one between the look and the removal."""
+        with self._transaction() as session:
+            self._alone(session, key)
+            if ids := read_transcript_key(key):  # who does its submission again, or takes up its transcript, waits
+                session.execute(select(SubmissionRow.id).where(SubmissionRow.id == ids[0]).with_for_update())
+            if not self._needed(session, [key]):
+                remove()
+
+    def _needed(self, session: Session, keys: Collection[str]) -> set[str]:
+        def of(kind: str) -> list[str]:
+            return [key for key in keys if key.startswith(f"{kind}/")]
+
+        return (
+            self._sources(session, of(SOURCES))
+            | self._pcm(session, of(PCM))
+            | self._transcripts(session, of(TRANSCRIPTS))
+        )
+
+    def _sources(self, session: Session, keys: Collection[str]) -> set[str]:
+        kept = SubmissionRow.ended_at > database_clock() - self._keep
+        return set(
+            session.scalars(
+                select(SubmissionRow.source).where(
+                    SubmissionRow.source.in_(keys),
+                    or_(SubmissionRow.state.not_in(ENDED), SubmissionRow.state.in_(RETRYABLE) & kept),
+                )
+            )
+        )
+
+    @staticmethod
+    def _pcm(session: Session, keys: Collection[str]) -> set[str]:
+        recordings = [key.removeprefix(f"{PCM}/") for key in keys]
+        making = session.scalars(
+            select(TranscriptRow.recording_id).where(
+                TranscriptRow.recording_id.in_(recordings), TranscriptRow.state.in_(MAKING)
+            )
+        )
+        return set(map(pcm_key, making))
+
+    @staticmethod
+    def _transcripts(session: Session, keys: Collection[str]) -> set[str]:
+        ids = {key: read_transcript_key(key) for key in keys}
+        rows = session.execute(
+            _versions(
+                SubmissionRow.id.in_({found[0] for found in ids.values() if found}),
+                SubmissionRow.state.not_in([SubmissionState.FAILED, SubmissionState.CANCELLED]),
+            )
+        )
+        named = {(submission, transcript) for submission, _, transcript in rows}
+        return {key for key, found in ids.items() if found in named}
+
+    # Rows that nobody needs, or without objects
+
+    def orphans(self, seconds: float, limit: int) -> list[int]:
+        """Transcripts that were begun so long ago, and that nobody waits for.
+
+        Their worker died between the plan and the word that it was made.
+        """
+        wanted = (
+            select(SubmissionTranscriptRow.transcript_id)
+            .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
+            .where(SubmissionTranscriptRow.transcript_id == TranscriptRow.id, SubmissionRow.state.not_in(ENDED))
+        )
+        with self._transaction() as session:
+            return list(
+                session.scalars(
+                    select(TranscriptRow.id)
+                    .where(
+                        TranscriptRow.state == TranscriptState.TRANSCRIBING,
+                        TranscriptRow.lane.is_not(None),
+                        TranscriptRow.created_at < database_clock() - seconds,
+                        ~wanted.exists(),
+                    )
+                    .limit(limit)
+                )
+            )
+
+    def samples(self, after: int, limit: int) -> list[Samples]:
+        """Recordings of transcripts with open chunks, in the order of these, from behind that one on."""
+        with self._transaction() as session:
+            rows = session.execute(
+                select(TranscriptRow.id, TranscriptRow.recording_id, RecordingRow.duration)
+                .join(RecordingRow, RecordingRow.id == TranscriptRow.recording_id)
+                .where(
+                    TranscriptRow.id > after,
+                    TranscriptRow.state == TranscriptState.TRANSCRIBING,
+                    TranscriptRow.chunks_open > 0,
+                    TranscriptRow.lane.is_not(None),
+                )
+                .order_by(TranscriptRow.id)
+                .limit(limit)
+            )
+            return [Samples(*row) for row in rows]
+
+    def published(self, after: int, limit: int) -> dict[int, dict[int, int]]:
+        """Submissions that are published, in their order, from behind that one on; by channel, the transcript shown."""
+        with self._transaction() as session:
+            ids = session.scalars(
+                select(SubmissionRow.id)
+                .where(SubmissionRow.id > after, SubmissionRow.state.in_(PUBLISHED))
+                .order_by(SubmissionRow.id)
+                .limit(limit)
+            ).all()
+            rows = session.execute(
+                _versions(SubmissionRow.id.in_(ids), _VERSION.withheld.is_(False)).order_by(_VERSION.generation)
+            ).all()
+        found: dict[int, dict[int, int]] = {id: {} for id in ids}
+        for submission, channel, transcript in rows:  # the newest comes last
+            found[submission][channel] = transcript
+        return found
+
+
+_VERSION = aliased(TranscriptRow)
+
+
+def _versions(*which: ColumnElement[bool]) -> Select[int, int, int]:
+    """Of those submissions: submission, channel, and every complete version of the transcript."""
+    return (
+        select(SubmissionTranscriptRow.submission_id, SubmissionTranscriptRow.channel, _VERSION.id)
+        .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
+        .join(TranscriptRow, TranscriptRow.id == SubmissionTranscriptRow.transcript_id)
+        .join(
+            _VERSION,
+            (_VERSION.tenant == TranscriptRow.tenant)
+            & (_VERSION.recording_id == TranscriptRow.recording_id)
+            & (_VERSION.work_digest == TranscriptRow.work_digest),
+        )
+        .where(_VERSION.state.in_(COMPLETED), *which)
+    )
