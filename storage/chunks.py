@@ -165,7 +165,11 @@ class Chunks(Transactions):
             )
 
     def give_back(self, claims: Iterable[Claim]) -> None:
-        """These chunks could not be done now, and nobody is to blame: they are ready again."""
+        """These chunks could not be done now, and nobody is to blame: they are ready again.
+
+        Workers were told of them; they are told again as if that hint had been lost, so that nobody runs against a
+        closed door many times a second.
+        """
         with self._transaction() as session:
             for claim in claims:
                 session.execute(
@@ -176,7 +180,7 @@ class Chunks(Transactions):
                         ChunkRow.fence == claim.fence,
                         ChunkRow.state == ChunkState.LEASED,
                     )
-                    .values(state=ChunkState.READY, worker=None, lease_until=None, hinted_at=None)
+                    .values(state=ChunkState.READY, worker=None, lease_until=None)
                 )
 
     def holders(self) -> set[str]:

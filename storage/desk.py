@@ -346,7 +346,13 @@ class Desk(Transactions):
         """It is ingested: these are its transcripts, channel and id, of so many samples. False if the claim is void."""
         with self._transaction() as session:
             if not self._held(
-                session, submission, state=SubmissionState.TRANSCRIBING, duration=duration, attempt=0, **_FREE
+                session,
+                submission,
+                state=SubmissionState.TRANSCRIBING,
+                duration=duration,
+                attempt=0,
+                error=None,  # of an attempt before
+                **_FREE,
             ):
                 return False
             for old in session.scalars(
@@ -362,7 +368,7 @@ class Desk(Transactions):
 
     def published(self, submission: Submission, state: SubmissionState) -> bool:
         """It is published, and that is its end. False if the claim is void."""
-        return self._end(submission, state=state, ended_at=database_clock(), **_FREE)
+        return self._end(submission, state=state, error=None, ended_at=database_clock(), **_FREE)
 
     def failed(self, submission: Submission, error: str) -> bool:
         """It cannot be done. False if the claim is void."""
