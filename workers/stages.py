@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
 from stenopool.domain import DType, Transcript
-from stenopool.errors import LedgerUnreachable, StenopoolError
+from stenopool.errors import LedgerUnreachable, StenopoolError, StoreError
 from stenopool.formats import FORMATS, render
 from stenopool.options import options_of
 from storage.desk import Submission
@@ -34,8 +34,8 @@ from workers.publish import output_name
 
 _log = logging.getLogger(__name__)
 
-#: Seconds after which something that did not answer is tried again.
-PATIENCE = 10.0
+#: Seconds after which something that did not answer is tried again; where somebody has to mend it first, the second.
+PATIENCE, LONG_PATIENCE = 10.0, 60.0
 
 
 class Stages:
@@ -102,9 +102,11 @@ class Stages:
         self._farm.desk.transcribing(submission, transcripts, sum(work.duration for work in prepared.works))
 
     def _not_done(self, submission: Submission, error: StenopoolError, reason: str) -> None:
-        """It is tried again where that can help."""
+        """It is tried again where that can help, and as long as the object store refuses: none fails by that."""
         if error.retryable:
             self._farm.desk.postponed(submission, reason, PATIENCE)
+        elif isinstance(error, StoreError):
+            self._farm.desk.postponed(submission, reason, LONG_PATIENCE)
         else:
             self._farm.desk.failed(submission, reason)
 

@@ -10,20 +10,21 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from stenopool.domain import Options
 from storage.desk import Order, Submission
 from storage.ledger import Ledger
+from storage.objects import ObjectStore
 from storage.records import result_of_record
-from storage.tables import ChunkRow
+from storage.tables import ChunkRow, ChunkState
 from tests import sounds
 from tests.standin import POISON, StandIn, text_of
 from workers.farm import Farm, Places
@@ -59,6 +60,7 @@ class Storm:
     def __post_init__(self) -> None:
         self.farm = Farm(self.places, lease=self.lease)
         self.random = random.Random(self.seed)
+        self._noise = np.random.default_rng(self.seed)
 
     def __enter__(self) -> Storm:
         self._others = [
@@ -93,29 +95,16 @@ class Storm:
     # What is to be done
 
     def hand_in(self, recordings: int, *, seconds: int, poisoned: float = 0.0) -> list[Submission]:
-        """Noise that differs from chunk to chunk, ingested; such a share of the chunks kills its worker."""
-        noise = np.random.default_rng(self.seed)
+        """Noise that is never the same, ingested; such a share of the chunks kills its worker."""
         stages = Stages(self.farm, "ingest")
-        options = Options(language="en", vad=False, chunk_length=CHUNK, overlap=0)
         found = []
         for at in range(recordings):
-            pcm = noise.integers(-8000, 8000, seconds * S).astype(np.int16)
+            pcm = self._noise.integers(-8000, 8000, seconds * S).astype(np.int16)
             for chunk in range(seconds // CHUNK):
                 if self.random.random() < poisoned:
                     pcm[chunk * CHUNK * S :][: len(POISON)] = POISON
             path = sounds.write(self.folder / f"{at}.wav", pcm[None])
-            digest = digest_file(path)
-            self.farm.store.upload(path, f"sources/{digest}")
-            submission = self.farm.desk.accept(
-                Order(
-                    tenant=f"tenant{at % 3}",
-                    name=path.name,
-                    source=f"sources/{digest}",
-                    file_sha256=digest,
-                    model="pocket",
-                    options={name: getattr(options, name) for name in Options.__dataclass_fields__},
-                )
-            )
+            submission = submit(self.farm, path, self.farm.store, tenant=f"tenant{at % 3}")
             self._pcm[submission.id] = pcm
             stages.ingest(submission.id)
             found.append(self.farm.desk.submission(submission.id))
@@ -138,6 +127,13 @@ class Storm:
         worker.wait()
         self.kills += 1
 
+    def until_begun(self, submissions: Sequence[Submission], *, within: float) -> None:
+        """Until a chunk of them is done."""
+        deadline = time.monotonic() + within
+        while not self.done(submissions):
+            assert time.monotonic() < deadline, f"nothing is begun: {self._said()}"
+            time.sleep(0.05)
+
     def until_ended(self, submissions: Sequence[Submission], *, workers: int, within: float) -> None:
         """Workers that end are replaced until all has come to its end."""
         deadline = time.monotonic() + within
@@ -148,16 +144,19 @@ class Storm:
             waiting = {id for id in waiting if not self.farm.desk.submission(id).ended}
             time.sleep(0.2)
 
-    def done(self) -> int:
-        """Chunks that are done."""
-        with self.farm.database.connect() as connection:
-            n = connection.scalar(select(func.count()).select_from(ChunkRow).where(ChunkRow.state == "done"))
-            return n or 0
+    def done(self, submissions: Sequence[Submission]) -> int:
+        """Chunks of them that are done."""
+        return self._sum(submissions, case((ChunkRow.state == ChunkState.DONE, 1), else_=0))
 
-    def attempts(self) -> int:
-        """How often a chunk was begun."""
+    def attempts(self, submissions: Sequence[Submission]) -> int:
+        """How often a chunk of them was begun."""
+        return self._sum(submissions, ChunkRow.attempt)
+
+    def _sum(self, submissions: Sequence[Submission], what: ColumnElement[int] | InstrumentedAttribute[int]) -> int:
+        transcripts = [transcript for one in submissions for _, transcript in one.transcripts]
         with self.farm.database.connect() as connection:
-            return connection.scalar(select(func.sum(ChunkRow.attempt))) or 0
+            found = connection.scalar(select(func.sum(what)).where(ChunkRow.transcript_id.in_(transcripts)))
+            return int(found or 0)
 
     # What came of it
 
@@ -180,16 +179,25 @@ class Storm:
         return " | ".join(path.read_text(errors="replace")[-500:] for path in self.folder.glob("*.log"))
 
 
-def meanwhile(stop: threading.Event, every: float, act: Callable[[], object]) -> threading.Thread:
-    """Acts every so many seconds until `stop` is set."""
+def submit(farm: Farm, path: Path, store: ObjectStore, *, tenant: str = "default", language: str = "en") -> Submission:
+    """Hand a file in, to be cut into chunks that lie side by side.
 
-    def run() -> None:
-        while not stop.wait(every):
-            act()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+    Args:
+        store: where it is put; the farm's own, or the same by another way.
+    """
+    options = Options(language=language, vad=False, chunk_length=CHUNK, overlap=0)
+    digest = digest_file(path)
+    store.upload(path, f"sources/{digest}")
+    return farm.desk.accept(
+        Order(
+            tenant=tenant,
+            name=path.name,
+            source=f"sources/{digest}",
+            file_sha256=digest,
+            model="pocket",
+            options=asdict(options),
+        )
+    )
 
 
 #: Chunks that a stand-in may hold: those of the hints that are in flight.

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, select, update
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, QueueFull
 from storage.chunks import DEATHS, Finished
-from storage.database import make_or_migrate, open_database
+from storage.database import open_database
 from storage.desk import ATTEMPTS, Desk, Order, Submission
 from storage.fleet import GONE_AFTER, Fleet, Worker
 from storage.ledger import Ledger, Queued, Source
@@ -83,9 +83,7 @@ class Farm:
 def farm(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Farm]:
     """A farm's ledger, on both databases."""
     if request.param == "postgres":
-        url = request.getfixturevalue("database_url")
-        make_or_migrate(url)
-        engine = open_database(url)
+        engine = open_database(request.getfixturevalue("ledger_url"))
     else:
         engine = open_database(tmp_path / "ledger.sqlite")
     yield Farm(engine)
@@ -341,10 +339,12 @@ def test_a_chunk_that_is_given_back_is_nobodys_fault(farm: Farm) -> None:
     """It is ready for the next, in company."""
     farm.planned(chunks=1)
     farm.window.admit(ENGINE, Lane.NORMAL, 4)
+    assert farm.window.hints(ENGINE, Lane.NORMAL, 4, 60)
     claims = farm.ledger.claim_queued("a", ENGINE, 4)
 
     farm.ledger.give_back(claims)
 
+    assert farm.window.hints(ENGINE, Lane.NORMAL, 4, 60) == [], "who could not do it cannot a moment later"
     [again] = farm.ledger.claim_queued("b", ENGINE, 4)
     assert farm.ledger.finish_all([Finished(claims[0], {})]) == {}, "it comes with the old fence"
     assert farm.ledger.finish_all([Finished(again, {})]) == {again: 0}
