@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.chunks import LEASE, Claim
-from storage.database import database_clock, make_or_migrate, open_database
+from storage.database import database_clock, open_database
 from storage.ledger import Ledger, Source, Work
 from storage.tables import COMPLETED, ChunkRow, RecordingRow, SilenceRow, SourceRow, TranscriptRow, TranscriptState
 
@@ -37,9 +37,7 @@ FILE = "ef" * 32
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """A database of its own: that of one machine, and that of a farm."""
     if request.param == "postgres":
-        url = request.getfixturevalue("database_url")
-        make_or_migrate(url)
-        engine = open_database(url)
+        engine = open_database(request.getfixturevalue("ledger_url"))
     else:
         engine = open_database(tmp_path / "ledger.sqlite")
     yield engine
