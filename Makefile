@@ -10,10 +10,10 @@ PYTHON ?= $(firstword $(shell for p in python3.13 python3.12 python3.11 python3;
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test drill check parity bench lock clean
+.PHONY: help setup demo test test-s3 drill check parity bench lock clean
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Stenopool needs Python 3.11 or newer: install it, or name it with make PYTHON=..."; exit 1; }
@@ -34,10 +34,14 @@ setup: $(VENV)/dev ## Make .venv with everything for development
 demo: $(VENV)/runtime ## Transcribe the bundled recording with the bundled model
 	@$(BIN)/python samples/demo.py
 
-# The longest tests stand in acceptance/ and parity/: in the order of collection they begin first, and both processes end
-# together.
+# In the order of collection, in which the longest files are first (tests/conftest.py): both processes end together.
 test: $(VENV)/dev ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# The same facts as against moto, of a server that is no test double; the packages are fetched once.
+test-s3: $(VENV)/dev ## Test the object store against Ceph (Debian; 70 MB from apt, nothing is installed)
+	$(BIN)/python -m tests.ceph $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -k "not folder" \
+		tests/storage tests/faults/test_outage.py
 
 # What is random in it follows from the seed that it prints: make drill DRILL_FLAGS="--seed 42 -k redis"
 drill: $(VENV)/dev ## Do to the farm whatever happens to farms, at length (an hour)

@@ -237,7 +237,8 @@ class Group:
             shardings = (self._shardings, None) if name == "advance" else self._shardings  # it reports as well
             jitted = jax.jit(function, donate_argnums=1, out_shardings=shardings)
             setup = self._setup
-            baked = (setup.dims, setup.draft_dims, setup.special, setup.ways.names, setup.pace, self.search, self.shape)
+            pace = setup.pace if name == "advance" else None  # nothing else knows of it
+            baked = (setup.dims, setup.draft_dims, setup.special, setup.ways.names, pace, self.search, self.shape)
             devices = list(setup.mesh.devices.flat)
             self._programs[name] = compiled(
                 jitted, (setup.params, *arguments), name.split()[0], of=baked, devices=devices

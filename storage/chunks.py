@@ -177,11 +177,15 @@ class Chunks(Transactions):
             self._free(session, ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
 
     def give_back(self, claims: Iterable[Claim]) -> None:
-        """These chunks could not be done now, and nobody is to blame: they are ready again."""
+        """These chunks could not be done now, and nobody is to blame: they are ready again.
+
+        Workers were told of them; they are told again as if that hint had been lost, so that nobody runs against a
+        closed door many times a second.
+        """
         fences = [(claim.transcript, claim.index, claim.fence) for claim in claims]
         with self._transaction() as session:
             mine = tuple_(*CHUNK_KEY, ChunkRow.fence).in_(fences)
-            self._free(session, mine, ChunkRow.state == ChunkState.LEASED, hinted_at=None)
+            self._free(session, mine, ChunkRow.state == ChunkState.LEASED)
 
     def holders(self) -> set[str]:
         """Workers that hold a lease."""

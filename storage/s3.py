@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,8 @@ class S3Store(ObjectStore):
         endpoint: URL of the server; None for Amazon's.
         region: None for what boto3 is configured for.
         attempts: how often what may pass is tried before it is an error: the eighth after some five seconds.
-        timeout: seconds without a byte after which an attempt is given up: a silent server is, after four minutes.
+        timeout: seconds without a byte after which an attempt is given up.
+        patience: seconds after which no further one is made: a silent server is given up after a minute.
     """
 
     def __init__(
@@ -56,9 +58,12 @@ class S3Store(ObjectStore):
         endpoint: str | None = None,
         region: str | None = None,
         attempts: int = 8,
-        timeout: float = 30.0,
+        timeout: float = 20.0,
+        patience: float = 60.0,
     ) -> None:
-        self._bucket = Bucket(name=bucket, endpoint=endpoint, region=region, attempts=attempts, timeout=timeout)
+        self._bucket = Bucket(
+            name=bucket, endpoint=endpoint, region=region, attempts=attempts, timeout=timeout, patience=patience
+        )
         self._prefix = f"{check_key(prefix)}/" if prefix else ""
         self._writer = uuid.uuid4().hex  # how drafts that were begun here are told from those of others
 
@@ -73,7 +78,7 @@ class S3Store(ObjectStore):
             if not self.exists(key):
                 raise KeyError(key)
             return b""
-        attempt = 1
+        attempt, begun = 1, time.monotonic()
         with self._bucket.asking(key):
             while True:
                 try:
@@ -85,18 +90,30 @@ class S3Store(ObjectStore):
                 try:
                     return bytes(answer["Body"].read())
                 except BROKEN:  # then whole, not from where it did: another may be in its place meanwhile
-                    if not self._bucket.again(attempt):
+                    if not self._bucket.again(attempt, begun):
                         raise
                 attempt += 1
 
     def look(self, key: str) -> Listed | None:
         """See `ObjectStore`."""
         try:
-            with self._bucket.asking(key):
+            with self._missing(key), self._bucket.asking(key):
                 found = self._bucket.client.head_object(**self._object(key))
         except KeyError:
             return None
         return Listed(key, int(found["ContentLength"]), age(found["LastModified"]))
+
+    @contextlib.contextmanager
+    def _missing(self, key: str) -> Iterator[None]:
+        """KeyError only where the object is not there, though HEAD was answered by a number alone.
+
+        A 404 may as well be that of a bucket, or of a proxy without a server behind it: a GET is told which.
+        """
+        try:
+            yield
+        except KeyError:
+            self.read(key, 0, 1)
+            raise
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[S3Draft]:
@@ -111,7 +128,7 @@ class S3Store(ObjectStore):
         """See `ObjectStore`."""
         wanted = self._object(key)
         writer = uuid.uuid4().hex
-        attempt = 1
+        attempt, begun = 1, time.monotonic()
         with self._bucket.asking():
             while True:
                 try:
@@ -120,14 +137,14 @@ class S3Store(ObjectStore):
                     if code_of(error) == "PreconditionFailed":
                         break
                     # Somebody else is at it, and who wins is not decided yet.
-                    if code_of(error) != "ConditionalRequestConflict" or not self._bucket.again(attempt):
+                    if code_of(error) != "ConditionalRequestConflict" or not self._bucket.again(attempt, begun):
                         raise
                 else:
                     return True
                 attempt += 1
         # If the answer to our first attempt was lost, it is our own object that the second one met.
         try:
-            with self._bucket.asking(key):
+            with self._missing(key), self._bucket.asking(key):
                 return bool(self._bucket.client.head_object(**wanted)["Metadata"].get("writer") == writer)
         except KeyError:  # removed meanwhile
             return False
@@ -166,7 +183,7 @@ class S3Store(ObjectStore):
     def download(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
         wanted = self._object(key)
-        with downloading(path), self._bucket.transfers(key) as manager:
+        with downloading(path), self._missing(key), self._bucket.transfers(key) as manager:
             manager.download(wanted["Bucket"], wanted["Key"], str(path)).result()
 
     def upload(self, path: Path, key: str) -> None:

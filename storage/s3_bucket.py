@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -34,13 +34,17 @@ from stenopool.errors import StoreError
 #: Above this, files travel and objects are copied in parts. One copy may have 5 GB, and a server that copies so much in
 #: one go keeps us waiting for longer than we wait for an answer.
 _TRANSFER = TransferConfig(
-    multipart_threshold=64 << 20, multipart_chunksize=64 << 20, max_concurrency=4, preferred_transfer_client="classic"
+    multipart_threshold=64 << 20,
+    multipart_chunksize=64 << 20,
+    max_concurrency=4,
+    num_download_attempts=3,  # of a body: a server that falls silent in it is given up as soon as any other
+    preferred_transfer_client="classic",
 )
 
 #: How an answer breaks off after its head; before, the client tries again by itself.
 BROKEN = (BotoCoreError, HTTPError)
 
-_ABSENT = {"NoSuchKey", "NoSuchUpload", "404"}  # a HEAD has no body to say more than a number in
+_ABSENT = {"NoSuchKey", "NoSuchUpload"}
 
 _KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
 _REGION = "the bucket is in another region; name that one"
@@ -62,10 +66,16 @@ _PASSING = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout", 
 
 @functools.lru_cache(maxsize=16)
 def _client(
-    _process: int, endpoint: str | None, region: str | None, addressing: str, attempts: int, timeout: float
+    _process: int,
+    endpoint: str | None,
+    region: str | None,
+    addressing: str,
+    attempts: int,
+    timeout: float,
+    patience: float,
 ) -> Any:
     """A client of this process: making one takes 100 ms, and a process that was forked must not share connections."""
-    return boto3.session.Session().client(
+    client = boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint,
         region_name=region,
@@ -83,6 +93,19 @@ def _client(
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register("before-call.s3", _begin)
+    client.meta.events.register_first("needs-retry.s3", functools.partial(_too_late, patience))
+    return client
+
+
+def _begin(params: dict[str, Any], **_: Any) -> None:
+    """A call of boto3's, with all attempts that it will take."""
+    params["context"]["begun"] = time.monotonic()
+
+
+def _too_late(patience: float, request_dict: dict[str, Any], **_: Any) -> bool | None:
+    """False where no further attempt is to be made; None leaves it to boto3, which counts them."""
+    return False if time.monotonic() - request_dict["context"]["begun"] >= patience else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +117,7 @@ class Bucket:
     region: str | None
     attempts: int
     timeout: float
+    patience: float
 
     @property
     def client(self) -> Any:
@@ -101,7 +125,13 @@ class Bucket:
         # Few servers but Amazon's have a host per bucket; there, with "auto", URLs are signed for the wrong region.
         addressing = "path" if self.endpoint or "." in self.name else "virtual"
         with self.asking():  # what boto3 is configured with is read here
-            return _client(os.getpid(), self.endpoint, self.region, addressing, self.attempts, self.timeout)
+            where = (os.getpid(), self.endpoint, self.region, addressing)
+            return _client(*where, self.attempts, self.timeout, self.patience)
+
+    @property
+    def hasty(self) -> Bucket:
+        """The same, asked once and not for long: for what is cleared up later where it is not now."""
+        return replace(self, attempts=1, timeout=min(self.timeout, 5.0))
 
     @contextlib.contextmanager
     def asking(self, key: str | None = None) -> Iterator[None]:
@@ -109,7 +139,7 @@ class Bucket:
         try:
             yield
         except (BotoCoreError, ClientError, RetriesExceededError, HTTPError) as error:
-            if key is not None and code_of(error) in _ABSENT:
+            if key is not None and _is_absence(error):
                 raise KeyError(key) from None
             raise self._named(error) from error
 
@@ -130,13 +160,18 @@ class Bucket:
 
     @staticmethod
     def _refusal(where: str, error: ClientError) -> StoreError:
-        code, status = code_of(error), error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+        status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+        code = code_of(error) or str(status)
         if cure := _CURES.get(code):
             return StoreError(f"{where}: {cure} ({code})")
-        if code in _ABSENT:
+        if _is_absence(error):
             return StoreError(f"{where}: a draft was removed while it was written ({code}); try again", retryable=True)
         if status in (401, 403):
             return StoreError(f"{where}: {_FORBIDDEN} ({code})")
+        if status == 404:
+            # As a proxy does that has lost the server behind it.
+            line = f"{where}: what answers there is no object store ({code}); see that the server behind it runs"
+            return StoreError(line, retryable=True)
         if status == 429 or status >= 500 or code in _PASSING:
             return StoreError(f"{where}: cannot answer now ({code}); try again when it has recovered", retryable=True)
         return StoreError(f"{where}: refuses {error.operation_name} ({code}); the server's log says why")
@@ -147,9 +182,13 @@ class Bucket:
         with self.asking(key), create_transfer_manager(self.client, _TRANSFER) as manager:
             yield manager
 
-    def again(self, attempt: int) -> bool:
-        """Wait after an attempt that failed, longer after each; the first is 1. False where there were enough."""
-        if attempt >= self.attempts:
+    def again(self, attempt: int, begun: float) -> bool:
+        """Wait after an attempt that failed, longer after each; the first is 1. False where there were enough.
+
+        Args:
+            begun: when the first was, by the monotonic clock.
+        """
+        if attempt >= self.attempts or time.monotonic() - begun >= self.patience:
             return False
         time.sleep(random.uniform(0, 0.05 * 2**attempt))
         return True
@@ -158,6 +197,13 @@ class Bucket:
 def code_of(error: Exception) -> str:
     """What S3 calls it: "NoSuchKey"; empty where it was not S3 that answered."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+
+
+def _is_absence(error: Exception) -> bool:
+    """There is no such object or upload. A HEAD is answered by a number alone: see `S3Store._missing`."""
+    if isinstance(error, ClientError) and error.operation_name == "HeadObject":
+        return code_of(error) == "404"
+    return code_of(error) in _ABSENT
 
 
 def age(modified: datetime) -> float:

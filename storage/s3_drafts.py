@@ -68,7 +68,7 @@ class S3Draft(Draft):
         """Give up what was not kept."""
         if self._upload is not None:
             with contextlib.suppress(StoreError):  # it is collected later
-                abort(self._bucket, self._upload)
+                abort(self._bucket.hasty, self._upload)
 
 
 def uploads(bucket: Bucket, prefix: str) -> Iterator[tuple[dict[str, str], float]]:

@@ -15,17 +15,21 @@ from typing import Any, Literal, TypeVar
 PIECE = 1 << 16  # bytes
 _Result = TypeVar("_Result")
 
+#: How a connection ends: with an orderly close, with a reset, or in silence while it stays open.
+End = Literal["close", "reset", "silence"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What befalls a connection; made by `delay`, `drop`, `reset`, `cut` and `answer`."""
+    """What befalls a connection; made by `delay`, `drop`, `reset`, `cut`, `interrupt` and `answer`."""
 
     #: Seconds that each piece of bytes waits, in both directions.
     delay: float = 0.0
     #: Bytes of the server's that still come through; it ends where the next would. None if it never does.
     after: int | None = None
-    #: How it ends: with an orderly close, with a reset, or in silence on an open connection.
-    end: Literal["close", "reset", "silence"] = "close"
+    #: The same of the client's.
+    taken: int | None = None
+    end: End = "close"
     #: What the client is told instead of asking the server, after its whole HTTP request.
     answer: bytes | None = None
 
@@ -48,6 +52,11 @@ def reset(after: int = 0) -> Fault:
 def cut(after: int = 0) -> Fault:
     """After so many bytes of the server's, the connection is closed as if that were all."""
     return Fault(after=after, end="close")
+
+
+def interrupt(taken: int = 0, end: End = "reset") -> Fault:
+    """After so many bytes of the client's the server hears no more, and the client is cut off; or is in silence."""
+    return Fault(taken=taken, end=end)
 
 
 def answer(status: str) -> Fault:
@@ -153,7 +162,7 @@ class Proxy:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
         from_server, to_server = await asyncio.open_connection(*self._upstream)
-        up = asyncio.ensure_future(_pump(reader, to_server, fault.delay))
+        up = asyncio.ensure_future(_pump(reader, to_server, fault))
         try:
             left = fault.after
             while left is None or left > 0:
@@ -176,13 +185,23 @@ class Proxy:
             await _gone(to_server)
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
+    left = fault.taken
     try:
-        while piece := await reader.read(PIECE):
-            await asyncio.sleep(seconds)
+        while left is None or left > 0:
+            piece = await reader.read(PIECE if left is None else min(left, PIECE))
+            if not piece:
+                writer.write_eof()
+                return
+            await asyncio.sleep(fault.delay)
             writer.write(piece)
             await writer.drain()
-        writer.write_eof()
+            left = left if left is None else left - len(piece)
+        while await reader.read(PIECE) and fault.end == "silence":  # until the client gives up
+            pass
+        if fault.end == "reset":
+            _reset(writer)
+        writer.close()  # the server sees it, and the relay ends, which cuts the client off
     except OSError:
         writer.close()
 

@@ -1,22 +1,56 @@
-"""Servers for tests: folders that they can be in, fresh databases, and what is left of processes."""
+"""Servers for tests: folders that they can be in, fresh databases, a bucket, and what is left of processes."""
 
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
+import pytest
 from redis import Redis as Client
 from sqlalchemy import NullPool, create_engine, make_url, text
 
 from stenopool.servers import Postgres, Redis
 
 _numbers = itertools.count()
+
+#: The bucket of all tests; each has a prefix of its own.
+BUCKET = "stenopool"
+
+#: Names an S3 server ("host:port") that is there already, with its credentials where boto3 finds them.
+S3_SERVER = "STENOPOOL_TEST_S3"
+
+# It ends with its input, so also where this process is killed. Between its look whether there is an object and its
+# writing of one there is no lock: no thread may step between them.
+_MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+
+sys.setswitchinterval(60)
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+#: What boto3 is told of a server of ours: nothing of this machine's own configuration counts.
+ACCOUNT = {
+    "AWS_ACCESS_KEY_ID": "testkey",
+    "AWS_SECRET_ACCESS_KEY": "testsecret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_CONFIG_FILE": "/dev/null",
+    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 @contextmanager
@@ -31,10 +65,10 @@ def server_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def fresh_database(server: Postgres) -> Iterator[str]:
-    """The URL of a new, empty database, which is gone afterwards with all who are connected to it."""
+def fresh_database(server: Postgres, template: str = "template0") -> Iterator[str]:
+    """The URL of a new database, empty or a copy of another, which is gone afterwards with all who are connected."""
     name = f"test_{next(_numbers)}"
-    ask(server.url, f"CREATE DATABASE {name} TEMPLATE template0")
+    ask(server.url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield make_url(server.url).set(database=name).render_as_string(hide_password=False)
     ask(server.url, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -45,6 +79,42 @@ def empty_redis(server: Redis) -> Iterator[str]:
     with Client.from_url(server.url) as client:
         client.flushall()
     yield server.url
+
+
+@contextmanager
+def s3_with_bucket() -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 server with the bucket, and an environment that boto3 finds credentials in.
+
+    That is moto, or whichever STENOPOOL_TEST_S3 names: all must hold of any.
+    """
+    import boto3  # half a second, which most tests do without
+
+    with _named_server() if S3_SERVER in os.environ else _moto() as (host, port):
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket=BUCKET)
+        yield host, port
+
+
+@contextmanager
+def _named_server() -> Iterator[tuple[str, int]]:
+    there = urlsplit(f"http://{os.environ[S3_SERVER]}")
+    yield there.hostname or "", there.port or 80
+
+
+@contextmanager
+def _moto() -> Iterator[tuple[str, int]]:
+    command, pipe = [sys.executable, "-c", _MOTO], subprocess.PIPE
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process,
+    ):
+        for name, value in ACCOUNT.items():
+            patch.setenv(name, value)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        try:
+            yield "127.0.0.1", int(process.stdout.readline())
+        finally:
+            process.stdin.close()
 
 
 def ask(url: str, statement: str) -> list[Any]:

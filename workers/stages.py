@@ -18,7 +18,7 @@ from pathlib import Path, PurePath
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
 from stenopool.domain import DType, Provenance, Transcript
-from stenopool.errors import LedgerUnreachable, StenopoolError
+from stenopool.errors import LedgerUnreachable, StenopoolError, StoreError
 from stenopool.options import options_of
 from storage.desk import Submission
 from storage.keys import pcm_key
@@ -36,8 +36,8 @@ from workers.shown import put_files
 
 _log = logging.getLogger(__name__)
 
-#: Seconds after which something that did not answer is tried again.
-PATIENCE = 10.0
+#: Seconds after which something that did not answer is tried again; where somebody has to mend it first, the second.
+PATIENCE, LONG_PATIENCE = 10.0, 60.0
 
 
 class Stages:
@@ -119,10 +119,12 @@ class Stages:
         return [(channel, work) for (channel, _), work in zip(submission.transcripts, mended, strict=True)]
 
     def _not_done(self, submission: Submission, error: StenopoolError, reason: str) -> None:
-        """It is tried again where that can help."""
+        """It is tried again where that can help, and as long as the object store refuses: none fails by that."""
         desk = self._farm.desk
         if error.retryable:
             patiently(lambda: desk.postponed(submission, reason, PATIENCE))
+        elif isinstance(error, StoreError):
+            patiently(lambda: desk.postponed(submission, reason, LONG_PATIENCE))
         else:
             patiently(lambda: desk.failed(submission, reason))
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,19 @@ class Farm:
         found: list[int] = state["processes"][role]
         return found
 
+    def processes(self) -> list[psutil.Process]:
+        """All of them, its main process first."""
+        main = psutil.Process(self.where["pid"])
+        return [main, *main.children(recursive=True)]
+
+
+def ended(processes: list[psutil.Process]) -> None:
+    """Waits until all of them have."""
+    _, alive = psutil.wait_procs(processes, 30)
+    for process in alive:
+        process.kill()
+    assert not alive, alive
+
 
 def command(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """A command in the farm's home."""
@@ -89,11 +102,10 @@ def farm(folder: Path) -> Iterator[Farm]:
     assert up.returncode == 0, up.stderr
     where = json.loads(up.stdout)
     farm = Farm(folder, where)
-    children = psutil.Process(where["pid"]).children(recursive=True)
     yield farm
+    processes = farm.processes()
     farm.run("down")
-    _, alive = psutil.wait_procs(children, 10)
-    assert not alive, alive
+    ended(processes)
     assert not (folder / "home" / "farm" / "places.json").exists()
 
 
@@ -169,20 +181,20 @@ def test_a_submission_is_paused_cancelled_and_tried_again(farm: Farm) -> None:
     assert farm.show(id)["state"] == "completed"
 
 
-def test_nothing_is_broken_in_the_end(farm: Farm) -> None:
-    """Every promise of the ledger holds after all that."""
-    engine = create_engine(farm.where["database"])
-    assert violations(engine) == []
-    engine.dispose()
-
-
-def test_it_goes_on_where_it_was(farm: Farm, folder: Path) -> None:
-    """Ended and started again, with what was handed in just before."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_whatever_ends_it_nothing_is_left_behind_and_it_goes_on(
+    farm: Farm, folder: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C, and kill -9 of its main process; started again, it does what was handed in just before."""
     [id] = farm.submit("talk3.mp3", "--force")
-    farm.run("down")
-    refused = command(folder, "status")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("stenopool: there is no farm: start one on this machine with `stenopool up`")
+    processes = farm.processes()
+    assert len(processes) > 5
+    processes[0].send_signal(number)
+    ended(processes)
+    if number == signal.SIGINT:  # a dead one cannot say so
+        refused = command(folder, "status")
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("stenopool: there is no farm: start one on this machine with `stenopool up`")
 
     farm.where = json.loads(farm.run("up", "--detach", "--json"))
     farm.run("wait", str(id))
@@ -190,30 +202,8 @@ def test_it_goes_on_where_it_was(farm: Farm, folder: Path) -> None:
     assert farm.show(id)["state"] == "completed"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_whatever_ends_it_nothing_is_left_behind(
-    tmp_path: Path, number: signal.Signals, gone: Callable[[list[psutil.Process]], None]
-) -> None:
-    """Ctrl-C, and kill -9 of its main process."""
-    up = command(tmp_path, "up", "--detach", "--json")
-    assert up.returncode == 0, up.stderr
-    main = psutil.Process(json.loads(up.stdout)["pid"])
-    processes = [main, *main.children(recursive=True)]
-    assert len(processes) > 5
-
-    main.send_signal(number)
-
-    gone(processes)
-
-
-@pytest.fixture
-def gone() -> Callable[[list[psutil.Process]], None]:
-    """Waits until all of the processes have ended."""
-
-    def wait(processes: list[psutil.Process]) -> None:
-        _, alive = psutil.wait_procs(processes, 30)
-        for process in alive:
-            process.kill()
-        assert not alive, alive
-
-    return wait
+def test_nothing_is_broken_in_the_end(farm: Farm) -> None:
+    """Every promise of the ledger holds after all that."""
+    engine = create_engine(farm.where["database"])
+    assert violations(engine) == []
+    engine.dispose()

@@ -48,10 +48,9 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def places(database_url: str, redis_url: str, tmp_path: Path) -> Places:
+def places(ledger_url: str, redis_url: str, tmp_path: Path) -> Places:
     """Of a farm on the servers that all tests share."""
-    make_or_migrate(database_url)
-    return Places(database=database_url, broker=redis_url, store=str(tmp_path / "objects"))
+    return Places(database=ledger_url, broker=redis_url, store=str(tmp_path / "objects"))
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ from sqlalchemy import func, select
 
 from stenopool.domain import SAMPLE_RATE, Options
 from storage.desk import Order, Submission
+from storage.keys import source_key
 from storage.ledger import Ledger
+from storage.objects import ObjectStore
 from storage.records import result_of_record
 from storage.tables import ChunkRow, ChunkState, SubmissionState, WorkerRow
 from tests import sounds
@@ -34,6 +36,8 @@ from workers.patience import patiently
 from workers.stages import Stages
 
 CHUNK = 2  # seconds
+#: Chunks that lie side by side.
+SIDE_BY_SIDE = Options(language="en", vad=False, chunk_length=CHUNK, overlap=0)
 
 #: Chunks that a stand-in may hold: those of the hints that are in flight.
 HELD = 2 * StandIn.n_slots
@@ -140,7 +144,7 @@ class Storm:
     def submit(self, sound: Sound) -> Submission:
         """Hand in one recording, of one of three tenants."""
         path = sounds.write(self.folder / f"{len(self._sounds)}.wav", sound.pcm[None])
-        submission = self._order(path, Options(language="en", vad=False, chunk_length=CHUNK, overlap=0))
+        submission = self._order(path, SIDE_BY_SIDE)
         path.unlink()
         self._sounds[submission.id] = sound
         return submission
@@ -155,18 +159,7 @@ class Storm:
         return self.farm.desk.submission(submission.id)
 
     def _order(self, path: Path, options: Options) -> Submission:
-        digest = digest_file(path)
-        self.farm.store.upload(path, f"sources/{digest}")
-        return self.farm.desk.accept(
-            Order(
-                tenant=f"tenant{len(self._sounds) % 3}",
-                name=path.name,
-                source=f"sources/{digest}",
-                file_sha256=digest,
-                model="pocket",
-                options=asdict(options),
-            )
-        )
+        return submit(self.farm, path, self.farm.store, options, tenant=f"tenant{len(self._sounds) % 3}")
 
     # The weather
 
@@ -331,6 +324,28 @@ class Storm:
     def said(self) -> str:
         """What its processes said last."""
         return " | ".join(path.read_text(errors="replace")[-2000:] for path in self.folder.glob("*.log"))
+
+
+def submit(
+    farm: Farm, path: Path, store: ObjectStore, options: Options = SIDE_BY_SIDE, *, tenant: str = "default"
+) -> Submission:
+    """Hand a file in.
+
+    Args:
+        store: where it is put; the farm's own, or the same by another way.
+    """
+    digest = digest_file(path)
+    store.upload(path, source_key(digest))
+    return farm.desk.accept(
+        Order(
+            tenant=tenant,
+            name=path.name,
+            source=source_key(digest),
+            file_sha256=digest,
+            model="pocket",
+            options=asdict(options),
+        )
+    )
 
 
 def as_if_nothing_had_been(storm: Storm, submissions: Sequence[Submission]) -> None:

@@ -346,10 +346,12 @@ def test_a_chunk_that_is_given_back_is_nobodys_fault(farm: Farm) -> None:
     """It is ready for the next, in company."""
     farm.planned(chunks=1)
     farm.window.admit(ENGINE, Lane.NORMAL, 4)
+    assert farm.window.hints(ENGINE, Lane.NORMAL, 4, 60)
     claims = farm.ledger.claim_queued("a", ENGINE, 4)
 
     farm.ledger.give_back(claims)
 
+    assert farm.window.hints(ENGINE, Lane.NORMAL, 4, 60) == [], "who could not do it cannot a moment later"
     [again] = farm.ledger.claim_queued("b", ENGINE, 4)
     assert farm.ledger.finish_all([Finished(claims[0], {})]) == {}, "it comes with the old fence"
     assert farm.ledger.finish_all([Finished(again, {})]) == {again: 0}

@@ -17,7 +17,7 @@ from scheduler import dispatch
 from scheduler.broker import INGEST, MERGE, PREFIX, Broker, engine_queue
 from scheduler.dispatch import Dispatcher, Leadership, grouped
 from stenopool.errors import BrokerUnreachable
-from storage.database import make_or_migrate, open_database
+from storage.database import open_database
 from storage.fleet import Fleet, Worker
 from storage.tables import Lane
 from storage.window import Hint
@@ -25,10 +25,9 @@ from tests.integration.test_desk import ENGINE, Farm
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
+def engine(ledger_url: str) -> Iterator[Engine]:
     """A farm's database."""
-    make_or_migrate(database_url)
-    engine = open_database(database_url)
+    engine = open_database(ledger_url)
     yield engine
     engine.dispose()
 
@@ -114,9 +113,9 @@ def test_a_broker_that_is_gone_is_a_line(farm: Farm, redis_url: str) -> None:
     broker.close()
 
 
-def test_only_one_leads(engine: Engine, database_url: str) -> None:
+def test_only_one_leads(engine: Engine, ledger_url: str) -> None:
     """Until it ends, however it ends."""
-    other = open_database(database_url)
+    other = open_database(ledger_url)
     first, second = Leadership(engine), Leadership(other)
     assert first.held()
     assert not second.held()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,8 +16,8 @@ import pytest
 from stenopool.errors import StoreError
 from storage.s3 import LONGEST_URL, S3Store
 from storage.s3_drafts import PART
-from tests.proxy import Fault, Proxy, answer, cut, delay, drop, reset
-from tests.storage.conftest import BUCKET
+from tests.proxy import End, Fault, Proxy, answer, cut, delay, drop, interrupt, reset
+from tests.servers import BUCKET
 
 DATA = bytes(range(251)) * 400  # 100 kB
 
@@ -130,6 +131,131 @@ def test_slow_is_no_error(far: S3Store, s3: S3Store, proxy: Proxy) -> None:
     assert proxy.connections == 1
 
 
+#: Everything that sends an object, and the key under which it is then.
+SENDING = {"put": "new", "put_if_absent": "once", "draft": "kept", "upload": "uploaded"}
+
+
+#: Bytes of a request after which it breaks off. In its head by a reset only: moto takes an end for that of the head.
+BREAKS: dict[End, tuple[int, ...]] = {"reset": (1, 300, 5000, 99_000), "close": (5000, 99_000)}
+
+
+@pytest.mark.parametrize("end", BREAKS)
+@pytest.mark.parametrize("verb", SENDING)
+def test_a_request_that_breaks_off_is_made_again(
+    far: S3Store, s3: S3Store, proxy: Proxy, tmp_path: Path, verb: str, end: End
+) -> None:
+    """Wherever it breaks, in its head or its body, whether the server sees an end or a reset: the object is whole."""
+    for after in BREAKS[end]:
+        before = proxy.connections
+        proxy.sever()
+        proxy.next(interrupt(after, end), interrupt(after, end))
+        use(far, tmp_path)[verb]()
+
+        assert proxy.connections >= before + 3
+        whole = bytes(PART + 1) if verb == "draft" else DATA
+        assert s3.read(SENDING[verb], 0, len(whole) + 1) == whole
+        assert [found.key for found in s3.list()] == [SENDING[verb]]
+        assert s3.collect_drafts(-60) == 0
+        s3.delete(SENDING[verb])
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "silence"])
+@pytest.mark.parametrize("verb", SENDING)
+def test_of_a_request_that_never_goes_through_there_is_no_half(
+    hasty: S3Store, s3: S3Store, proxy: Proxy, tmp_path: Path, verb: str, end: End
+) -> None:
+    """Each attempt breaks off in its body: an error that may pass, and what was there before is as it was."""
+    before = b"as it was"
+    if verb != "put_if_absent":
+        s3.put(SENDING[verb], before)
+    asked = use(hasty, tmp_path)[verb]
+    proxy.always(interrupt(50_000, end))
+    with pytest.raises(StoreError, match="does not answer") as error:
+        asked()
+
+    assert error.value.retryable
+    proxy.sever()
+    found = {found.key: found.size for found in s3.list()}
+    assert found == ({} if verb == "put_if_absent" else {SENDING[verb]: len(before)})
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_silent_server_is_given_up_in_time(
+    hasty: S3Store, s3: S3Store, proxy: Proxy, tmp_path: Path, verb: str
+) -> None:
+    """Time counts, not attempts; for each thing that is asked."""
+    s3.put("there", DATA)
+    asked = use(hasty, tmp_path)[verb]
+    proxy.always(drop())
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match=r"does not answer \(ReadTimeoutError\)") as error:
+        asked()
+
+    assert error.value.retryable
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("verb", ["read", "download"])
+def test_a_server_that_falls_silent_is_given_up_in_time(
+    hasty: S3Store, s3: S3Store, proxy: Proxy, tmp_path: Path, verb: str
+) -> None:
+    """Also in the middle of its answer, each time."""
+    s3.put("there", DATA)
+    asked = use(hasty, tmp_path)[verb]
+    proxy.always(drop(50_000))
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match="does not answer") as error:
+        asked()
+
+    assert error.value.retryable
+    assert time.monotonic() - begun < 5
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_server_that_is_overloaded_is_given_up_in_time(hasty: S3Store, proxy: Proxy) -> None:
+    """Though each of its answers comes at once."""
+    proxy.always(answer("503 Slow Down"))
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match="cannot answer now") as error:
+        hasty.read("pcm/1", 0, 10)
+
+    assert error.value.retryable
+    assert proxy.connections > 3
+    assert time.monotonic() - begun < 5
+
+
+def test_a_draft_whose_server_falls_silent(hasty: S3Store, s3: S3Store, proxy: Proxy) -> None:
+    """Its writer is told in time; to give up what is there is tried once, and it is collected later."""
+
+    def write() -> None:
+        with hasty.draft() as draft:
+            draft.write(bytes(PART))
+            proxy.always(drop())
+            proxy.sever()
+            draft.write(bytes(PART))
+
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match="does not answer"):
+        write()
+
+    assert time.monotonic() - begun < 5
+    proxy.always()
+    assert list(s3.list()) == []
+    assert s3.collect_drafts(-60) <= 1  # the server may have heard of it
+    assert s3.collect_drafts(-60) == 0
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_proxy_that_has_lost_its_server(far: S3Store, proxy: Proxy, tmp_path: Path, verb: str) -> None:
+    """It answers 404 to everything: nothing is missing or gone for that, and it may pass."""
+    asked = use(far, tmp_path)[verb]
+    proxy.always(answer("404 Not Found"))
+    with pytest.raises(StoreError, match=r": what answers there is no object store \(404\)") as error:
+        asked()
+
+    assert error.value.retryable
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_server_that_is_gone(far: S3Store, s3: S3Store, proxy: Proxy, tmp_path: Path, verb: str) -> None:
     """One line names bucket, endpoint and cure, and says that it may pass; it does where the server is back."""
@@ -202,12 +328,11 @@ def test_what_else_is_refused(far: S3Store, proxy: Proxy) -> None:
 
 
 def test_a_bucket_that_is_not_there(s3_server: tuple[str, int], tmp_path: Path) -> None:
-    """Said by whatever is asked of it that has an answer; nothing is taken for missing there."""
+    """Said by whatever is asked of it; nothing is taken for missing there."""
     store = S3Store("none-of-that-name", endpoint="http://{}:{}".format(*s3_server))
-    for verb, asked in use(store, tmp_path).items():
-        if verb not in ("size", "download"):  # their question, a HEAD, is answered by a number
-            with pytest.raises(StoreError, match=r"there is no such bucket; create it, or correct its name \(NoSuch"):
-                asked()
+    for asked in use(store, tmp_path).values():
+        with pytest.raises(StoreError, match=r"there is no such bucket; create it, or correct its name \(NoSuch"):
+            asked()
 
 
 def test_credentials_that_are_not_there(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:

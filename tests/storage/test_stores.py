@@ -11,7 +11,7 @@ from storage.folder import FolderStore
 from storage.objects import ObjectStore
 from storage.s3 import S3Store
 from storage.stores import open_store
-from tests.storage.conftest import BUCKET
+from tests.servers import BUCKET
 
 
 def test_a_folder_by_its_path(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ DETECTED = Decoding(language=None)
 def requests() -> list[Request]:
     """Chunks from almost nothing to a whole window; some fall back, some ask for the language first, one only asks."""
     pcm = sample()
-    spans = [(0, 30), (30, 34), (34, 54), (60, 61), (61, 80), (80, 80.4), (90, 118), (120, 132)]
+    spans = [(0, 30), (30, 34), (34, 41), (60, 61), (61, 68), (80, 80.4), (90, 100), (120, 126)]
     kinds = [PLAIN, FALLING, DETECTED, FALLING, PLAIN, PLAIN, None, FALLING]
     return [
         Request(key=key, pcm=pcm[round(start * RATE) : round(end * RATE)], decoding=decoding)
