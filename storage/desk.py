@@ -86,6 +86,8 @@ class Submission:
     #: Samples; None until it is decoded.
     duration: int | None
     error: str | None
+    #: Times that its present stage was begun.
+    attempt: int
     fence: int
     created_at: float
     ended_at: float | None
@@ -346,7 +348,13 @@ class Desk(Transactions):
         """It is ingested: these are its transcripts, channel and id, of so many samples. False if the claim is void."""
         with self._transaction() as session:
             if not self._held(
-                session, submission, state=SubmissionState.TRANSCRIBING, duration=duration, attempt=0, **_FREE
+                session,
+                submission,
+                state=SubmissionState.TRANSCRIBING,
+                duration=duration,
+                error=None,
+                attempt=0,
+                **_FREE,
             ):
                 return False
             for old in session.scalars(
@@ -362,20 +370,24 @@ class Desk(Transactions):
 
     def published(self, submission: Submission, state: SubmissionState) -> bool:
         """It is published, and that is its end. False if the claim is void."""
-        return self._end(submission, state=state, ended_at=database_clock(), **_FREE)
+        return self._end(submission, state=state, error=None, ended_at=database_clock(), **_FREE)
 
     def failed(self, submission: Submission, error: str) -> bool:
         """It cannot be done. False if the claim is void."""
         return self._end(submission, state=SubmissionState.FAILED, error=error, ended_at=database_clock(), **_FREE)
 
-    def postponed(self, submission: Submission, error: str, seconds: float) -> bool:
-        """It failed, and is tried again in so many seconds. False if the claim is void."""
+    def postponed(self, submission: Submission, error: str, seconds: float, *, counts: bool = False) -> bool:
+        """It failed, and is tried again in so many seconds. False if the claim is void.
+
+        Args:
+            counts: as one of the times that a stage may be begun; else it is waited for what did not answer.
+        """
         return self._end(
             submission,
             state=_BEFORE[submission.state],
             error=error,
             not_before=database_clock() + seconds,
-            attempt=SubmissionRow.attempt - 1,  # nobody died with it
+            attempt=SubmissionRow.attempt - (0 if counts else 1),
             **_FREE,
         )
 
@@ -535,6 +547,7 @@ class Desk(Transactions):
             state=SubmissionState(row.state),
             duration=row.duration,
             error=row.error,
+            attempt=row.attempt,
             fence=row.fence,
             created_at=row.created_at,
             ended_at=row.ended_at,

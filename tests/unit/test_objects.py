@@ -246,7 +246,7 @@ def test_a_writer_that_is_killed_leaves_no_object(store: FolderStore, tmp_path: 
 FILLER = """
 import resource, sys
 from pathlib import Path
-from stenopool.errors import LedgerError, StoreError
+from stenopool.errors import DiskFull
 from storage.folder import FolderStore
 
 store = FolderStore(Path(sys.argv[1]))
@@ -257,7 +257,8 @@ for pieces in (1000, 30):  # refused while it is written; where it is kept
             for _ in range(pieces):
                 draft.write(b"x" * 2000)
             draft.keep("pcm/1")
-    except LedgerError as error:
+    except DiskFull as error:
+        assert error.retryable
         print(error)
 """
 
