@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from models.hub import download
+from models.hub import download, kept
 from models.whisper.dims import ModelDimensions
 from stenopool.errors import CheckpointError
 
@@ -161,12 +161,13 @@ def _is_plain_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name
 
 
-def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
+def find_checkpoint(name: str, revision: str | None = None, *, fetch: bool = True) -> Checkpoint:
     """The checkpoint of that name, downloaded if need be.
 
     Args:
         name: of a bundled model, a folder, or a repository; `openai/whisper-tiny@main` pins a revision.
         revision: a branch, a tag or a commit of a repository; instead of one after an @.
+        fetch: whether the model hub may be asked; else what is not on this machine is missing.
 
     Raises:
         CheckpointError: there is no such model, or no such revision of it.
@@ -193,7 +194,8 @@ def find_checkpoint(name: str, revision: str | None = None) -> Checkpoint:
         )
     if at and revision is not None and revision != pinned:
         raise CheckpointError(f"{name}: is asked for at {revision}, too; name one revision")
-    return Checkpoint(name, download(repository, pinned if at else revision))
+    find = download if fetch else kept
+    return Checkpoint(name, find(repository, pinned if at else revision))
 
 
 def _unpinned(checkpoint: Checkpoint, revision: str | None) -> Checkpoint:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from models.sizes import free_memory
 from stenopool.domain import DTYPES, DType
 from stenopool.errors import UsageError
 
@@ -37,3 +38,18 @@ def resolve_dtype(dtype: DType) -> str:
     if dtype == "auto":
         return "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return dtype
+
+
+def describe_devices() -> dict[str, str | int]:
+    """What JAX computes on: its platform, the kind of the devices, their number, the bytes that are free on each.
+
+    Raises:
+        RuntimeError: JAX cannot use what it was told to use.
+    """
+    devices = jax.local_devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "number": len(devices),
+        "free": free_memory(devices),
+    }

@@ -64,6 +64,19 @@ def download(repository: str, revision: str | None = None) -> Path:
         return Path(snapshot_download(repository, **arguments))
 
 
+def kept(repository: str, revision: str | None = None) -> Path:
+    """As `download`, of what is on this machine already: nobody is asked.
+
+    Raises:
+        CheckpointError: it is not on this machine.
+    """
+    for snapshot in snapshots():
+        if snapshot.repository == repository and (revision or "main") in (snapshot.revision, *snapshot.refs):
+            return snapshot.folder
+    name = repository if revision is None else f"{repository}@{revision}"
+    raise CheckpointError(f"{name}: is not on this machine; fetch it with: stenopool models fetch {name}")
+
+
 def _utils() -> Any:
     """The hub library's tools, which it exports out of sight of type checkers."""
     import huggingface_hub.utils

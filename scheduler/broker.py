@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from stenopool.errors import BrokerUnreachable
+from stenopool.errors import BrokerUnreachable, UsageError
 
 #: Of all our keys on Redis.
 PREFIX = "stenopool:"
@@ -67,16 +69,36 @@ def make_app(url: str) -> Celery:
     return app
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerCondition:
+    """What a Redis says of itself."""
+
+    version: str
+    #: Bytes that it holds, and those that it may; None where it may hold any number.
+    used: int
+    most: int | None
+    #: What it does when it is full.
+    policy: str
+    #: Why it takes no writes; None where it does.
+    refusal: str | None
+
+
 class Broker:
     """Tells workers what there is to do.
 
     Every method raises BrokerUnreachable where Redis does not take it; what was to be told is in the ledger all the
     same, and is told again.
+
+    Raises:
+        UsageError: there can be no Redis at that URL.
     """
 
     def __init__(self, url: str) -> None:
         self.app = make_app(url)
-        self._redis = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+        try:
+            self._redis = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+        except ValueError:  # not repeated: there may be a password in it
+            raise UsageError("STENOPOOL_BROKER is no URL of a Redis: redis://:password@host:6379/0") from None
 
     def ingest(self, submission: int) -> None:
         """A submission is to be decoded and planned."""
@@ -105,6 +127,29 @@ class Broker:
         except RedisError as error:
             raise _unreachable(error) from error
 
+    def condition(self) -> BrokerCondition:
+        """What it says of itself, and whether it takes what is written."""
+        try:
+            told: dict[str, Any] = self._redis.info()
+            return BrokerCondition(
+                version=str(told["redis_version"]),
+                used=int(told["used_memory"]),
+                most=int(told["maxmemory"]) or None,
+                policy=str(told["maxmemory_policy"]),
+                refusal=self._refusal(),
+            )
+        except RedisError as error:
+            raise _unreachable(error) from error
+
+    def _refusal(self) -> str | None:
+        key = f"{PREFIX}doctor.{uuid.uuid4().hex}"
+        try:
+            self._redis.set(key, 1, ex=60)
+            self._redis.delete(key)
+        except ResponseError as error:
+            return _reason(error)
+        return None
+
     def close(self) -> None:
         """Give the connections back."""
         self._redis.close()
@@ -118,5 +163,9 @@ class Broker:
 
 
 def _unreachable(error: Exception) -> BrokerUnreachable:
-    reason = str(error).strip().partition("\n")[0]
-    return BrokerUnreachable(f"the broker does not answer ({reason}); see that Redis runs")
+    way = "correct STENOPOOL_BROKER" if isinstance(error, AuthenticationError) else "see that Redis runs"
+    return BrokerUnreachable(f"the broker does not answer ({_reason(error)}); {way}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stenopool.errors import UsageError
-
-_DAY = 86_400.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,26 @@ SETTINGS = (
     Setting("STENOPOOL_STORE", "", "a farm's objects: s3://bucket/prefix?endpoint=https://host, or a shared folder"),
     Setting("STENOPOOL_LEASE", "60", "seconds after which others do what a worker holds that gives no sign of life"),
     Setting("STENOPOOL_KEEP", "604800", "seconds that a farm keeps the file of what failed, so that it can be retried"),
+    Setting("STENOPOOL_MAX_GB", "100", "gigabytes that a file may have"),
+    Setting("STENOPOOL_MAX_HOURS", "48", "hours that a file may last"),
+    Setting("STENOPOOL_MAX_CHANNELS", "64", "channels that a file may have"),
+    Setting("STENOPOOL_MAX_STALL", "600", "seconds that a decoder may fall behind real time before it is given up"),
 )
+
+_DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a file may be that is ingested."""
+
+    #: Bytes.
+    size: float = 100e9
+    #: Of sound.
+    seconds: float = 48 * 3600.0
+    channels: float = 64.0
+    #: Seconds that decoding may fall behind real time.
+    stall: float = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +66,7 @@ class Config:
     lease: float = 60.0
     #: Seconds.
     keep: float = 604_800.0
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def farm(self) -> Path:
@@ -65,7 +83,7 @@ class Config:
         """Read the settings; the XDG base directories are honoured where ours are not set.
 
         Raises:
-            UsageError: a path begins with the home of a user who has none, or a number is none.
+            UsageError: a path begins with the home of a user who has none; a number is none, or is out of range.
         """
         env = os.environ if environ is None else environ
         data = _base(env.get("XDG_DATA_HOME"), "~/.local/share")
@@ -76,8 +94,9 @@ class Config:
             database=env.get("STENOPOOL_DATABASE") or None,
             broker=env.get("STENOPOOL_BROKER") or None,
             store=env.get("STENOPOOL_STORE") or None,
-            lease=_seconds("STENOPOOL_LEASE", env.get("STENOPOOL_LEASE") or "60", 1, _DAY, "from 1 to a day"),
-            keep=_seconds("STENOPOOL_KEEP", env.get("STENOPOOL_KEEP") or "604800", 0, 36_500 * _DAY, "up to a century"),
+            lease=_number(env, "STENOPOOL_LEASE", 1, 86_400, "seconds, from 1 to a day"),
+            keep=_number(env, "STENOPOOL_KEEP", 0, 36_500 * 86_400, "seconds, up to a century"),
+            limits=_limits(env),
         )
 
 
@@ -91,14 +110,25 @@ def _base(given: str | None, default: str) -> str:
     return given if given and Path(given).is_absolute() else default
 
 
-def _seconds(name: str, value: str, least: float, most: float, said: str) -> float:
+def _limits(env: Mapping[str, str]) -> Limits:
+    return Limits(
+        size=_number(env, "STENOPOOL_MAX_GB", 1e-6, 1e6, "gigabytes, a million at most") * 1e9,
+        seconds=_number(env, "STENOPOOL_MAX_HOURS", 1e-3, 1e5, "hours, from 0.001 to 100000") * 3600,
+        # FFmpeg decodes no more.
+        channels=_number(env, "STENOPOOL_MAX_CHANNELS", 1, 512, "a number from 1 to 512"),
+        stall=_number(env, "STENOPOOL_MAX_STALL", 1, 86_400, "seconds, from 1 to a day"),
+    )
+
+
+def _number(env: Mapping[str, str], name: str, least: float, most: float, wanted: str) -> float:
+    value = env.get(name) or _DEFAULTS[name]
     try:
-        seconds = float(value)
+        number = float(value)
     except ValueError:
-        seconds = math.nan
-    if not least <= seconds <= most:
-        raise UsageError(f"{name} is {value!r}; set it to seconds, {said}")
-    return seconds
+        number = math.nan
+    if not least <= number <= most:
+        raise UsageError(f"{name} is {value!r}; set it to {wanted}")
+    return number
 
 
 def _path(name: str, value: str) -> Path:

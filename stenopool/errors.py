@@ -4,7 +4,8 @@
     ├── UsageError            what was asked for does not fit together
     ├── MediaError            a source that cannot become sound
     │   ├── MediaMissing      no such file, or it cannot be read
-    │   └── MediaUnreadable   it is there, but it is not audio, or broken from the start
+    │   ├── MediaUnreadable   it is there, but it is not audio, or broken from the start
+    │   └── MediaBeyondLimit  it is more than is taken: too large, too long, too slow to decode
     ├── CheckpointError       a model that is missing, damaged or of another kind
     │   ├── HubUnreachable    the model hub did not answer
     │   └── WeightsMismatch   tensors that do not fit the model (models/whisper/weights.py: it has them all)
@@ -12,6 +13,8 @@
     │   └── DeviceFull        the device has no room for what it was asked to hold
     ├── QueueFull             a tenant has as much work queued as is allowed
     ├── BrokerUnreachable     Redis does not answer
+    ├── OutOfRoom             this machine has no memory or no disk left for it
+    │   └── DiskFull          of these, the disk (a FolderError as well)
     ├── LedgerError           the database refuses or is of another version
     │   └── LedgerUnreachable the farm's database does not answer
     ├── StoreError            the object store cannot be reached, or refuses
@@ -61,6 +64,10 @@ class MediaUnreadable(MediaError):  # noqa: N818
     """The file is there, but it is not audio, or broken from the start."""
 
 
+class MediaBeyondLimit(MediaError):  # noqa: N818
+    """The file is more than is taken."""
+
+
 class CheckpointError(StenopoolError):
     """A model that is missing, damaged or of another kind."""
 
@@ -97,6 +104,12 @@ class BrokerUnreachable(StenopoolError):  # noqa: N818 - read as a statement
     retryable = True
 
 
+class OutOfRoom(StenopoolError):  # noqa: N818 - read as a statement
+    """This machine has no memory or no disk left for it."""
+
+    retryable = True
+
+
 class LedgerError(StenopoolError):
     """The database of this machine refuses, or is of another version."""
 
@@ -121,3 +134,10 @@ class StoreError(StenopoolError):
 
 class FolderError(StoreError, LedgerError):
     """A folder of objects cannot be read or written to; on one machine it lies beside the ledger, on one disk."""
+
+
+class DiskFull(FolderError, OutOfRoom):  # noqa: N818 - read as a statement
+    """The disk has no room left."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=True)

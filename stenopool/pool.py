@@ -143,7 +143,7 @@ class Pool:
             for path, words in zip(paths, vocabulary or [None] * len(paths), strict=True)
         ]
         for source in sources:
-            probe(source.path)
+            probe(source.path, self._config.limits)
         outcomes: dict[SourceFile, Outcome] = {}
         with tempfile.TemporaryDirectory(prefix="stenopool-") as home:
             config = replace(self._config, home=Path(home))

@@ -78,7 +78,7 @@ def open_database(where: Path | str) -> Engine:
     Raises:
         LedgerError: it cannot be opened, or its schema is another release's.
     """
-    engine = _postgres(where) if isinstance(where, str) else _sqlite(where)
+    engine = engine_of(where)
     try:
         with refusals(name_of(engine)):
             _check_revision(engine)
@@ -86,6 +86,11 @@ def open_database(where: Path | str) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def engine_of(where: Path | str) -> Engine:
+    """The way to a ledger, which is not asked for anything yet. Raises LedgerError where there can be none."""
+    return _postgres(where) if isinstance(where, str) else _sqlite(where)
 
 
 def make_or_migrate(url: str) -> list[str]:
@@ -108,16 +113,15 @@ def name_of(engine: Engine) -> str:
     """A ledger as people know it: its file, or its URL without the password."""
     if engine.dialect.name == "sqlite":
         return str(engine.url.database)
-    return engine.url.render_as_string(hide_password=True)
+    return engine.url.set(query={}).render_as_string(hide_password=True)  # a password may stand in the query, too
 
 
 def _postgres(url: str) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise LedgerError(
-            f"{url!r} is no database; STENOPOOL_DATABASE is postgresql://user:password@host/name"
-        ) from None
+        # Not repeated: there may be a password in it.
+        raise LedgerError("STENOPOOL_DATABASE is no URL of a database: postgresql://user:password@host/name") from None
     if parsed.get_backend_name() != "postgresql":
         raise LedgerError(f"{parsed.get_backend_name()}: a farm's ledger is kept by Postgres; name one")
     return create_engine(
@@ -189,8 +193,15 @@ def refusals(database: str) -> Iterator[None]:
             raise
         reason = str(error.orig).strip().partition("\n")[0]
         if not isinstance(error.orig, sqlite3.Error):
-            raise LedgerUnreachable(f"{database}: no ledger answers ({reason}); see that Postgres runs") from error
+            raise LedgerUnreachable(f"{database}: no ledger answers ({reason}); {_way(reason)}") from error
         raise LedgerError(f"{database}: cannot be used as a ledger ({reason}); {_cure(error.orig)}") from error
+
+
+def _way(reason: str) -> str:
+    """What to do about a Postgres that is not reached."""
+    if "password authentication failed" in reason or "does not exist" in reason:  # a role, a database
+        return "correct STENOPOOL_DATABASE"
+    return "see that Postgres runs"
 
 
 def _code(error: BaseException | None) -> int:

@@ -82,6 +82,8 @@ class Submission:
     #: Samples; None until it is decoded.
     duration: int | None
     error: str | None
+    #: Times that its present stage was begun.
+    attempt: int
     fence: int
     created_at: float
     ended_at: float | None
@@ -289,14 +291,18 @@ class Desk(WaitingRoom):
             abandon(session, submission.id)
             return True
 
-    def postponed(self, submission: Submission, error: str, seconds: float) -> bool:
-        """It failed, and is tried again in so many seconds. False if the claim is void."""
+    def postponed(self, submission: Submission, error: str, seconds: float, *, counts: bool = False) -> bool:
+        """It failed, and is tried again in so many seconds. False if the claim is void.
+
+        Args:
+            counts: as one of the times that a stage may be begun; else it is waited for what did not answer.
+        """
         return self._end(
             submission,
             state=BEFORE[submission.state],
             error=error,
             not_before=database_clock() + seconds,
-            attempt=SubmissionRow.attempt - 1,  # nobody died with it
+            attempt=SubmissionRow.attempt - (0 if counts else 1),
             **FREE,
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from stenopool.errors import FolderError, UsageError
+from stenopool.errors import DiskFull, FolderError, UsageError
 from storage.objects import (
     ABANDONED_AFTER,
     UNFINISHED,
@@ -21,6 +21,7 @@ from storage.objects import (
     check_key,
     check_range,
     downloading,
+    is_full,
     is_key,
     uploading,
 )
@@ -32,7 +33,7 @@ class FolderStore(ObjectStore):
     """Objects as files below a folder.
 
     Raises:
-        FolderError: the folder cannot be written to; so do drafts, from the disk's refusal on.
+        FolderError: the folder cannot be written to (DiskFull: there is no room); so do drafts, from the refusal on.
     """
 
     def __init__(self, root: Path) -> None:
@@ -48,7 +49,8 @@ class FolderStore(ObjectStore):
         try:
             yield
         except OSError as error:
-            raise FolderError(
+            kind = DiskFull if is_full(error) else FolderError
+            raise kind(
                 f"{self._root}: cannot be written to ({error.strerror}); make room, or set STENOPOOL_HOME elsewhere"
             ) from error
 

@@ -7,13 +7,14 @@ An object is there whole or not at all. A key is a path of plain names ("pcm/3f2
 from __future__ import annotations
 
 import contextlib
+import errno
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from stenopool.errors import MediaMissing, StoreError
+from stenopool.errors import DiskFull, MediaMissing, StoreError
 
 ABANDONED_AFTER = 3600.0  # seconds
 
@@ -152,13 +153,19 @@ def check_range(start: int, end: int) -> None:
         raise ValueError(f"a range needs 0 <= start <= end, got [{start}, {end})")
 
 
+def is_full(error: OSError) -> bool:
+    """Whether that is what a disk says that has no room, for anybody, for this user, or for a file of that size."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextlib.contextmanager
 def downloading(path: Path) -> Iterator[None]:
     """What the disk of a file that is downloaded refuses, as a StoreError that names the file."""
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{path}: cannot be written to ({error.strerror}); make room, or choose another") from error
+        kind = DiskFull if is_full(error) else StoreError
+        raise kind(f"{path}: cannot be written to ({error.strerror}); make room, or choose another") from error
 
 
 @contextlib.contextmanager

@@ -15,11 +15,14 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters and more: what 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")  # S3 of old took more than Amazon does today
 
 
-def open_store(url: str) -> ObjectStore:
+def open_store(url: str, *, attempts: int = 8, timeout: float = 30.0) -> ObjectStore:
     """The object store at a URL: "file:///path", a plain path, or "s3://bucket/prefix?endpoint=...&region=...".
 
     Endpoint and region are for servers other than Amazon's, or buckets elsewhere than boto3 is configured for.
     Credentials are never in the URL: boto3 finds them, in the environment, a profile or the machine's own role.
+
+    Args:
+        attempts, timeout: of a bucket, as of `S3Store`; a folder answers at once.
 
     Raises:
         UsageError: it is no such URL.
@@ -40,7 +43,7 @@ def open_store(url: str) -> ObjectStore:
     if parts.scheme == "file":
         return _folder(url, parts)
     if parts.scheme == "s3":
-        return _bucket(url, parts)
+        return _bucket(url, parts, attempts, timeout)
     raise UsageError(f"{url}: there is no object store of that kind; {_HOW}")
 
 
@@ -50,7 +53,7 @@ def _folder(url: str, parts: SplitResult) -> ObjectStore:
     return FolderStore(Path(unquote(parts.path)))
 
 
-def _bucket(url: str, parts: SplitResult) -> ObjectStore:
+def _bucket(url: str, parts: SplitResult, attempts: int, timeout: float) -> ObjectStore:
     from storage.s3 import S3Store  # boto3 takes half a second, and one machine does without
 
     prefix = unquote(parts.path).strip("/")
@@ -64,7 +67,14 @@ def _bucket(url: str, parts: SplitResult) -> ObjectStore:
         raise UsageError(f"{url}: what is ?{parts.query} for? {_HOW}")
     if "endpoint" in options and not _is_endpoint(options["endpoint"]):
         raise UsageError("the endpoint of an object store is https://host:port, without a path or credentials")
-    return S3Store(parts.netloc, prefix, endpoint=options.get("endpoint"), region=options.get("region"))
+    return S3Store(
+        parts.netloc,
+        prefix,
+        endpoint=options.get("endpoint"),
+        region=options.get("region"),
+        attempts=attempts,
+        timeout=timeout,
+    )
 
 
 def _is_endpoint(text: str) -> bool:

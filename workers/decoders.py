@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import signal
 import subprocess
 import sys
@@ -23,10 +24,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-from stenopool.domain import MOST_DECODERS
-from stenopool.errors import MediaUnreadable, StenopoolError, UsageError
+from stenopool.config import Limits
+from stenopool.domain import MOST_DECODERS, SAMPLE_RATE
+from stenopool.errors import MediaBeyondLimit, MediaUnreadable, OutOfRoom, StenopoolError, UsageError
 from storage.objects import ObjectStore
 from workers.ingest import Ingested, Stopped, ingest
+from workers.limits import Headway, stalled
 
 #: Fewer cores than this are left to the model, which a single thread can feed on such a machine.
 CORES_FOR_DECODERS = 4
@@ -38,6 +41,9 @@ ATTEMPTS = 2
 
 TELL_EVERY = 0.1  # seconds between two words about how far a file is, and between two looks whether to stop
 GRACE = 1.0  # seconds that a decoder has to put its drafts away when it is no longer wanted
+
+#: Bytes of memory that a decoder may take: a small file can claim to hold so much that its index takes all there is.
+MOST_MEMORY = 2 << 30
 
 # The parent's path, so that the same modules are found; -P, so that none is found in the current folder before them.
 # NumPy's algebra, which is not used, would start a thread for every core.
@@ -86,6 +92,7 @@ class _Job:
     store: ObjectStore
     split: bool
     vad: bool
+    limits: Limits
 
 
 class _DiedError(Exception):
@@ -105,7 +112,7 @@ class _Decoder:
     """One process, as the thread sees it that has work for it.
 
     Raises:
-        UsageError: no process can be started.
+        OutOfRoom: no process can be started.
     """
 
     def __init__(self) -> None:
@@ -122,8 +129,8 @@ class _Decoder:
                 process_group=0,  # Ctrl-C is for us, who then tell it
             )
         except OSError as error:
-            raise UsageError(
-                f"a process to decode in cannot be started ({error.strerror}); choose fewer with --decoders"
+            raise OutOfRoom(
+                f"a process to decode in cannot be started ({error.strerror}); end something, or use fewer decoders"
             ) from error
         finally:  # the child has its own: with ours closed, each side sees the other go
             jobs.close()
@@ -134,19 +141,27 @@ class _Decoder:
 
         Raises:
             Stopped: `stop` was set; the decoder may still be at work.
+            MediaBeyondLimit: it makes no headway; the decoder may still be at work.
             _DiedError: it died meanwhile.
         """
         with _alive():
             self._jobs.send(job)
+        headway, decoded, looked = Headway(job.limits.stall), 0, time.monotonic()
         while not stop.is_set():
             answer: int | list[Ingested] | StenopoolError | None = None
             with _alive():
                 if self._answers.poll(TELL_EVERY):
                     answer = self._answers.recv()
             if isinstance(answer, int):
-                progress(answer)
+                decoded = answer
+                progress(decoded)
             elif answer is not None:
                 return answer
+            # A look that comes late is a pause of our own, as after Ctrl-Z: the decoder is not to blame.
+            now = time.monotonic()
+            passed, looked = min(now - looked, 10 * TELL_EVERY), now
+            if headway.lost(passed, decoded / SAMPLE_RATE):
+                raise MediaBeyondLimit(f"{job.path}: {stalled(job.limits)}")
         raise Stopped
 
     @property
@@ -159,21 +174,29 @@ class _Decoder:
         self._jobs.close()
         self._answers.close()
 
-    def close(self) -> str:
-        """Let it end, wait until it has, and return how: "killed", "segmentation fault", "exit status 1"."""
+    def close(self, grace: float = 2 * GRACE) -> str:
+        """Let it end in so many seconds, and return how it has: "killed", "segmentation fault", "exit status 1"."""
         self.leave()
         try:
-            code = self._process.wait(2 * GRACE)
-        except subprocess.TimeoutExpired:  # stopped by SIGSTOP, say, or deep in the kernel
+            code = self._process.wait(grace)
+        except subprocess.TimeoutExpired:  # stopped by SIGSTOP, say
             self._process.kill()
-            code = self._process.wait()
+            try:
+                code = self._process.wait(2 * GRACE)
+            except subprocess.TimeoutExpired:  # deep in the kernel, where a disk does not answer: nothing ends it
+                return "it cannot be ended"
         return (signal.strsignal(-code) or f"signal {-code}").lower() if code < 0 else f"exit status {code}"
 
 
 class Decoders:
-    """As many decoders as there are threads that ask for one at the same time; each is started when it is needed."""
+    """As many decoders as there are threads that ask for one at the same time; each is started when it is needed.
 
-    def __init__(self) -> None:
+    Args:
+        limits: what files may be; None for what is set where nothing is.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
         self._idle: list[_Decoder] = []
 
     def ingest(
@@ -189,9 +212,9 @@ class Decoders:
         """As `workers.ingest.ingest`, in a process; `progress` is told ten times a second at most.
 
         Raises:
-            MediaError: the file is no sound, or decoding it ends the process, twice.
+            MediaError: the file is no sound or beyond the limits, or decoding it ends the process, twice.
+            OutOfRoom: there is no memory left, no disk, or no process can be started.
             StoreError: the object store cannot be written to.
-            UsageError: no process can be started.
             Stopped: `stop` was set.
         """
         died = ""
@@ -199,10 +222,14 @@ class Decoders:
             decoder = self._rested() if attempt == 0 else _Decoder()
             drafts = store.for_child()
             try:
-                answer = decoder.do(_Job(path, drafts, split, vad), stop, progress)
+                answer = decoder.do(_Job(path, drafts, split, vad, self._limits), stop, progress)
             except _DiedError:
                 died = decoder.close()
                 drafts.discard_drafts()
+            except MediaBeyondLimit:  # not its own word, which is an answer: it does not come back
+                decoder.close(grace=0.0)
+                drafts.discard_drafts()
+                raise
             except BaseException:
                 decoder.close()
                 drafts.discard_drafts()
@@ -238,6 +265,7 @@ class Decoders:
 def serve(jobs: int, answers: int) -> None:
     """Ingest what is asked for until nobody is there to ask; `jobs` and `answers` are our ends of the pipes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _bound_memory()
     todo: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(Connection(jobs, writable=False), todo, stop), daemon=True).start()
@@ -245,6 +273,12 @@ def serve(jobs: int, answers: int) -> None:
     with suppress(Stopped, BrokenPipeError):  # nobody wants to know any more
         while (job := todo.get()) is not None:
             out.send(_answer(job, stop, out))
+
+
+def _bound_memory() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY or soft > MOST_MEMORY:
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, hard))
 
 
 def _listen(jobs: Connection, todo: queue.SimpleQueue[_Job | None], stop: threading.Event) -> None:
@@ -268,6 +302,6 @@ def _answer(job: _Job, stop: threading.Event, out: Connection) -> list[Ingested]
             out.send(samples)
 
     try:
-        return ingest(job.path, job.store, split=job.split, vad=job.vad, stop=stop, progress=tell)
+        return ingest(job.path, job.store, split=job.split, vad=job.vad, stop=stop, progress=tell, limits=job.limits)
     except StenopoolError as error:
         return error  # of any other, the process dies, with its traceback

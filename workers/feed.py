@@ -10,13 +10,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
+from stenopool.config import Limits
 from stenopool.errors import MediaError
 from storage.ledger import Ledger
 from storage.objects import ObjectStore
 from workers.assignment import Assignment
 from workers.decoders import Decoders
-from workers.ingest import ingest
+from workers.ingest import Ingest, ingest
 from workers.prepare import Prepared, SourceFile, prepare
 from workers.transcriber import Observer
 
@@ -38,18 +40,27 @@ class Feed:
     Args:
         decoders: how many; 1 decodes in this process, more in one process each.
         observer: told of progress, from their threads.
+        limits: what files may be; None for what is set where nothing is.
     """
 
     def __init__(
-        self, assignment: Assignment, ledger: Ledger, store: ObjectStore, *, decoders: int, observer: Observer | None
+        self,
+        assignment: Assignment,
+        ledger: Ledger,
+        store: ObjectStore,
+        *,
+        decoders: int,
+        observer: Observer | None,
+        limits: Limits | None = None,
     ) -> None:
         self._assignment = assignment
         self._ledger = ledger
         self._store = store
         self._n = decoders
         self._observer = observer
-        self._decoders = Decoders()
-        self._ingest = ingest if decoders == 1 else self._decoders.ingest
+        limits = limits or Limits()
+        self._decoders = Decoders(limits)
+        self._ingest: Ingest = partial(ingest, limits=limits) if decoders == 1 else self._decoders.ingest
         # One at a time: writers that meet in SQLite sleep before they try again, and the model's thread with them.
         self._planning = threading.Lock()
         self._stop = threading.Event()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 
 from models.vad import SpeechActivity, SpeechDetector
+from stenopool.config import Limits
 from stenopool.domain import Span
-from stenopool.errors import MediaMissing
+from stenopool.errors import MediaMissing, OutOfRoom
 from storage.keys import pcm_key
 from storage.objects import ObjectStore
 from workers.media import Decoder
@@ -98,6 +99,17 @@ def digest_file(path: Path) -> str:
         raise MediaMissing(f"{path}: cannot be read ({error.strerror})") from error
 
 
+@contextmanager
+def enough_memory(path: Path) -> Iterator[None]:
+    """What there is no memory for, as an error that may pass."""
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfRoom(
+            f"{path}: there is no memory left to decode it; decode fewer files at once, or give it more"
+        ) from error
+
+
 def ingest(
     path: Path,
     store: ObjectStore,
@@ -106,6 +118,7 @@ def ingest(
     vad: bool,
     stop: threading.Event,
     progress: Callable[[int], None] = lambda _: None,
+    limits: Limits | None = None,
 ) -> list[Ingested]:
     """Decode a file in one pass, with flat memory.
 
@@ -116,12 +129,19 @@ def ingest(
         vad: listen for speech meanwhile.
         stop: set it to give up.
         progress: told how many samples were decoded so far.
+        limits: what is more is refused; None where anything may be.
 
     Raises:
-        MediaError: the file is no sound; one line names it and the cause.
+        MediaError: the file is no sound, or beyond the limits; one line names it and the cause.
+        OutOfRoom: there is no memory left, or no disk; what was written is gone.
         Stopped: `stop` was set.
     """
-    with ExitStack() as drafts, ThreadPoolExecutor(1, "listen") as listener, Decoder(path, split=split) as decoder:
+    with (
+        enough_memory(path),
+        ExitStack() as drafts,
+        ThreadPoolExecutor(1, "listen") as listener,
+        Decoder(path, split=split, limits=limits) as decoder,
+    ):
         channels = range(decoder.channels)
         writers = [drafts.enter_context(store.draft()) for _ in channels]
         hashes = [hashlib.sha256() for _ in channels]

@@ -72,7 +72,7 @@ class Driver:
     """Transcribes files on this machine. A context manager; leaving it gives back what is not done.
 
     Args:
-        config: where ledger, objects and compiled programs are.
+        config: where ledger, objects and compiled programs are, and what files may be.
         checkpoint: the model.
         options: what changes the text.
         dtype, batch_size: the engine's.
@@ -117,6 +117,7 @@ class Driver:
         use_compile_cache(config.cache / "xla")
         self._observer = observer
         self._decoders = decoders
+        self._limits = config.limits
         self._stop = stop or threading.Event()
         self.timings = Timings()
         with ExitStack() as opened:
@@ -214,7 +215,14 @@ class Driver:
 
     def _feed(self, n_sources: int) -> Feed:
         decoders = decoders_for(self._decoders, sources=n_sources, cores=usable_cores())
-        feed = Feed(self._assignment, self._ledger, self._store, decoders=decoders, observer=self._observer)
+        feed = Feed(
+            self._assignment,
+            self._ledger,
+            self._store,
+            decoders=decoders,
+            observer=self._observer,
+            limits=self._limits,
+        )
         self._opened.callback(feed.close)
         return feed
 

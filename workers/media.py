@@ -18,9 +18,22 @@ from typing import Self
 import av
 import numpy as np
 
+from stenopool.config import Limits
 from stenopool.domain import SAMPLE_RATE
+from stenopool.errors import MediaBeyondLimit
+from workers.limits import beyond
 from workers.resample import Pcm, Resampler
-from workers.source import ENCRYPTED, announced_length, ends_in_cut_page, open_container, open_source, unreadable
+from workers.source import (
+    ENCRYPTED,
+    announced_channels,
+    announced_length,
+    check_memory,
+    ends_in_cut_page,
+    open_container,
+    open_source,
+    shown,
+    unreadable,
+)
 
 BLOCK = 10 * SAMPLE_RATE  # samples per block that a Decoder gives; the last one is shorter
 
@@ -60,14 +73,15 @@ class Probe:
     seconds: float | None
 
 
-def probe(path: Path) -> Probe:
+def probe(path: Path, limits: Limits | None = None) -> Probe:
     """What the source at `path` is; opens it and decodes one frame.
 
     Raises:
         MediaMissing: there is no such file, or it cannot be read.
         MediaUnreadable: it is there, but no sound can be had from it.
+        MediaBeyondLimit: it is more than the limits allow, if there are any.
     """
-    with Decoder(path) as decoder:
+    with Decoder(path, limits=limits) as decoder:
         return decoder.probe
 
 
@@ -76,13 +90,13 @@ class Decoder:
 
     Channels are mixed to one, or kept apart with `split`. What is damaged on the way becomes silence of the same
     length, so that times stay true. Making one raises the errors of `probe`; iterating raises MediaUnreadable
-    only where encrypted sound follows clear sound.
+    only where encrypted sound follows clear sound, and MediaBeyondLimit where it lasts longer than was announced.
 
     Memory is flat, but for the index of an MP4: FFmpeg holds it, about 75 bytes for each packet of the track
     (100 MB for 24 hours of AAC at 16 kHz).
     """
 
-    def __init__(self, path: Path, *, split: bool = False) -> None:
+    def __init__(self, path: Path, *, split: bool = False, limits: Limits | None = None) -> None:
         #: Samples given so far, per channel.
         self.samples = 0
         #: Packets that could not be decoded.
@@ -92,13 +106,19 @@ class Decoder:
         #: Why the source ended before its own end; None where it did not, or where iteration has not come that far.
         self.ended_early: str | None = None
         self._path = path
+        self._limits = limits
         self._stopped: str | None = None
         self._lost = Fraction(0)  # seconds of damaged packets since the last good frame
         self._source = open_source(path)
         try:
+            self._check(size=self._source.size)
             self._container, self._stream = open_container(path, self._source)
             self._bare = self._container.format.name in _BARE
             self._expected, self._trusted = announced_length(self._container, self._stream, self._source)
+            # Before anything is decoded: FFmpeg has no better word for too many channels than that they are invalid.
+            announced = float(self._expected or 0) if self._trusted else 0.0
+            channels = announced_channels(self._container, self._stream, self._source)
+            self._check(channels=channels, seconds=announced)
             self._frames = self._decoded()
             self._ahead = self._tasted()
         except BaseException:
@@ -138,13 +158,21 @@ class Decoder:
                 block[:, filled : filled + part.shape[1]] = part
                 at, filled = at + part.shape[1], filled + part.shape[1]
                 if filled == BLOCK:
-                    self.samples += BLOCK
+                    self._count(BLOCK)
                     yield block
                     block, filled = np.empty((self.channels, BLOCK), np.int16), 0
-        self.samples += filled
+        self._count(filled)
         self.ended_early = self._verdict()
         if filled:
             yield np.ascontiguousarray(block[:, :filled])
+
+    def _count(self, samples: int) -> None:
+        self.samples += samples
+        self._check(seconds=self.samples / SAMPLE_RATE)
+
+    def _check(self, **found: float) -> None:
+        if self._limits is not None and (reason := beyond(self._limits, **found)):
+            raise MediaBeyondLimit(f"{shown(self._path)}: {reason}")
 
     def _pieces(self) -> Iterator[Pcm]:
         """PCM as the resampler gives it, with silence where sound is missing."""
@@ -192,6 +220,7 @@ class Decoder:
                         stumbles, self._stopped = 0, None
                     yield from self._frames_of(packet)
             except av.FFmpegError as error:
+                check_memory(error)
                 stumbles += 1
                 self._stopped = (error.strerror or "").lower()
             except IndexError:  # PyAV 18 trips at the end of a source whose programme gained a track on the way
@@ -208,7 +237,8 @@ class Decoder:
             frames = packet.decode()
         except av.EOFError:  # flushed twice, where the demuxer stumbled at the end
             return
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            check_memory(error)
             if packet.size and not (self._bare and bytes(packet)[:1] not in (b"\xff", b"\x0b")):
                 # without a container, bytes that do not begin like a packet are a tag or a cover, not time
                 self.damaged += 1

@@ -18,7 +18,7 @@ from storage.records import record_of_provenance
 from storage.tables import TranscriptState
 from workers.assignment import Assignment
 from workers.ingest import Ingest, Ingested, digest_file, has_pcm
-from workers.media import probe
+from workers.source import open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,9 @@ def prepare(
         MediaError: the file is no sound.
         Stopped: `stop` was set.
     """
-    probe(source.path)  # what is no sound is refused in its own words, before all of it is read
+    # What its first bytes say to be no sound is refused before all of it is read. Nothing more of it is looked at here:
+    # whoever decodes it may die of it.
+    open_source(source.path).close()
     file_sha256 = digest_file(source.path)
     with planning:
         known = _known(source, file_sha256, assignment, ledger, store, queued)

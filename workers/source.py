@@ -15,11 +15,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 from stenopool.errors import MediaError, MediaMissing, MediaUnreadable
 
 HEAD = 4096  # bytes read to recognise what is not media
 READ = 1 << 16  # bytes FFmpeg asks for at once
+SPARE = 64 << 20  # bytes that a process can have that is not short of memory
 
 #: Demuxers that read other files, devices or plain text, and so never a recording.
 _REFUSED = {
@@ -102,7 +104,7 @@ def open_source(path: Path) -> Source:
         MediaMissing: there is no such file, or it cannot be read.
         MediaUnreadable: its first bytes are those of something else.
     """
-    name = _name(path)
+    name = shown(path)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -165,6 +167,7 @@ def open_container(path: Path, source: Source) -> tuple[av.container.InputContai
     try:
         container = av.open(source, "r", container_options=SEALED, metadata_errors="replace", buffer_size=READ)
     except (av.FFmpegError, ValueError) as error:
+        check_memory(error)
         raise unreadable(path, _unopened(source, error)) from error
     try:
         return container, _audio_stream(path, source, container)
@@ -224,7 +227,7 @@ def announced_length(
     whole = None if container.duration is None else Fraction(container.duration, 1_000_000)
     name = container.format.name
     if name == "wav":  # FFmpeg cuts the length to what the file holds; the header tells what it should hold
-        declared = _wav_seconds(source)
+        _, declared = _wav_header(source)
         return (declared or own), declared is not None
     if name == "aac":  # guessed from the bit rate of its first packets, which is no guide
         return None, False
@@ -238,19 +241,26 @@ def announced_length(
     return own or whole, own is not None and name.startswith(_TRUSTED)
 
 
-def _wav_seconds(source: Source) -> Fraction | None:
-    """What a WAV's header says its data last; None where it was written to a pipe and nobody knew."""
-    at, byte_rate = 12, 0
+def announced_channels(container: av.container.InputContainer, stream: av.AudioStream, source: Source) -> int:
+    """How many channels the sound should have; 0 where nobody knows."""
+    if channels := stream.codec_context.channels:
+        return channels
+    return _wav_header(source)[0] if container.format.name == "wav" else 0  # FFmpeg knows no more than 512
+
+
+def _wav_header(source: Source) -> tuple[int, Fraction | None]:
+    """What a WAV's header says: channels, and how long its data last; None where it was written to a pipe unknowing."""
+    at, channels, byte_rate = 12, 0, 0
     for _ in range(1000):  # chunks; a real file has a handful
-        name, size, kind, rate = struct.unpack("<4sIH6xI4x", source.peek(at, 24).ljust(24, b"\0"))
+        name, size, kind, n, rate = struct.unpack("<4sIHH4xI4x", source.peek(at, 24).ljust(24, b"\0"))
         if name == b"fmt " and kind in (1, 3, 6, 7, 0xFFFE):  # PCM, float, A-law, µ-law, or PCM in an extended header
-            byte_rate = rate
+            channels, byte_rate = n, rate
         if name == b"data":
             # a pipe's writer leaves 0, or the most that 31 or 32 bits hold, less some headers
             known = byte_rate and size and size & 0x7FFF_0000 != 0x7FFF_0000
-            return Fraction(size, byte_rate) if known else None
+            return channels, Fraction(size, byte_rate) if known else None
         at += 8 + size + size % 2
-    return None
+    return channels, None
 
 
 def _counts_frames(source: Source) -> bool:
@@ -279,11 +289,17 @@ def ends_in_cut_page(source: Source) -> bool:
     return page[:4] == b"OggS" and len(page) < 27 + len(segments) + sum(segments)
 
 
+def check_memory(error: Exception) -> None:
+    """Raises MemoryError where FFmpeg had none because there is none: a damaged file may have asked for any amount."""
+    if isinstance(error, av.MemoryError):
+        np.empty(SPARE, np.uint8)
+
+
 def unreadable(path: Path, why: str) -> MediaUnreadable:
     """The error that says so of this source in one line."""
-    return MediaUnreadable(f"{_name(path)}: {why}")
+    return MediaUnreadable(f"{shown(path)}: {why}")
 
 
-def _name(path: Path) -> str:
-    """The path as it was given, but on one line."""
+def shown(path: Path | str) -> str:
+    """A name as it was given, but on one line."""
     return str(path) if str(path).isprintable() else repr(str(path))

@@ -7,6 +7,7 @@ holds the lease does the work, and a fence keeps the late from being heard.
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import threading
 import time
@@ -17,27 +18,33 @@ from pathlib import Path, PurePath
 
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
+from stenopool.config import Limits
 from stenopool.domain import DType, Provenance, Transcript
-from stenopool.errors import LedgerUnreachable, StenopoolError, StoreError
+from stenopool.errors import DiskFull, LedgerUnreachable, MediaBeyondLimit, OutOfRoom, StenopoolError, StoreError
 from stenopool.options import options_of
 from storage.desk import Submission
 from storage.keys import pcm_key
 from storage.ledger import Queued, Work
 from storage.records import provenance_of_record
 from storage.tables import SubmissionState
+from storage.waiting import ATTEMPTS
 from workers.aggregate import aggregate
 from workers.assignment import Assignment, assign, engine_key
 from workers.decoders import Decoders
 from workers.farm import Farm
-from workers.ingest import Stopped
+from workers.ingest import Stopped, enough_memory
+from workers.limits import beyond
 from workers.patience import patiently
 from workers.prepare import SourceFile, mend, prepare
 from workers.shown import put_files
+from workers.source import shown
 
 _log = logging.getLogger(__name__)
 
 #: Seconds after which something that did not answer is tried again; where somebody has to mend it first, the second.
 PATIENCE, LONG_PATIENCE = 10.0, 60.0
+#: Seconds after which a machine that had no room is tried again: after the first time, after the second.
+MAKE_ROOM = (60.0, 600.0)
 
 
 class Stages:
@@ -45,12 +52,14 @@ class Stages:
 
     Args:
         worker: this process, in the ledger.
+        limits: what files may be; None for what is set where nothing is.
     """
 
-    def __init__(self, farm: Farm, worker: str) -> None:
+    def __init__(self, farm: Farm, worker: str, limits: Limits | None = None) -> None:
         self._farm = farm
         self._worker = worker
-        self._decoders = Decoders()
+        self._limits = limits or Limits()
+        self._decoders = Decoders(self._limits)
         self._planning = threading.Lock()
         self._closing = threading.Event()
 
@@ -65,22 +74,25 @@ class Stages:
         submission = desk.claim(self._worker, id, SubmissionState.INGESTING)
         if submission is None:
             return
-        with tempfile.TemporaryDirectory(prefix="stenopool-") as scratch:
-            # Called as people call it: its ending helps to tell what it is.
-            path = Path(scratch) / PurePath(submission.name).name
-            try:
-                self._ingest(submission, path)
-            except Stopped:
-                patiently(lambda: desk.postponed(submission, "its worker ended", 0))
-            except KeyError:
-                reason = f"{submission.name}: its file is gone from the object store; submit it again"
-                patiently(lambda: desk.failed(submission, reason))
-            except StenopoolError as error:
-                self._not_done(submission, error, str(error).replace(str(path), submission.name))
+        name = shown(submission.name)
+        path: Path | None = None
+        try:
+            with _scratch() as folder:
+                path = folder / f"source{_ending(submission.name)}"
+                with enough_memory(path):
+                    self._ingest(submission, path)
+        except Stopped:
+            patiently(lambda: desk.postponed(submission, "its worker ended", 0))
+        except KeyError:
+            reason = f"{name}: its file is gone from the object store; submit it again"
+            patiently(lambda: desk.failed(submission, reason))
+        except StenopoolError as error:
+            reason = f"{name}: {error}" if path is None else str(error).replace(str(path), name)
+            self._not_done(submission, error, reason)
 
     def _ingest(self, submission: Submission, path: Path) -> None:
         with self._held(submission) as stop:
-            self._farm.store.download(submission.source, path)
+            self._fetch(submission.source, path)
             source = SourceFile(path, submission.name)
             begin = self._whole if submission.settled is None else self._gaps
             works = begin(submission, source, stop)
@@ -118,10 +130,26 @@ class Stages:
         )
         return [(channel, work) for (channel, _), work in zip(submission.transcripts, mended, strict=True)]
 
+    def _fetch(self, source: str, path: Path) -> None:
+        store = self._farm.store
+        if reason := beyond(self._limits, size=store.size(source) or 0):
+            raise MediaBeyondLimit(f"{path}: {reason}")
+        try:
+            store.download(source, path)
+        except DiskFull as error:
+            raise OutOfRoom(
+                f"{path}: there is no room for it in {path.parents[1]}; make some, or set TMPDIR to another folder"
+            ) from error
+
     def _not_done(self, submission: Submission, error: StenopoolError, reason: str) -> None:
-        """It is tried again where that can help, and as long as the object store refuses: none fails by that."""
+        """It is tried again where that can help: a few times without room, for ever where a store refuses."""
         desk = self._farm.desk
-        if error.retryable:
+        if isinstance(error, OutOfRoom) and submission.attempt >= ATTEMPTS:
+            patiently(lambda: desk.failed(submission, f"{reason} ({ATTEMPTS} times)"))
+        elif isinstance(error, OutOfRoom):
+            pause = MAKE_ROOM[submission.attempt - 1]
+            patiently(lambda: desk.postponed(submission, reason, pause, counts=True))
+        elif error.retryable:
             patiently(lambda: desk.postponed(submission, reason, PATIENCE))
         elif isinstance(error, StoreError):
             patiently(lambda: desk.postponed(submission, reason, LONG_PATIENCE))
@@ -200,6 +228,25 @@ def _queued(submission: Submission, provenance: Provenance) -> Queued:
         priority=submission.priority,
         deadline_at=submission.deadline_at,
     )
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="stenopool-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise OutOfRoom(
+            f"a folder for temporary files cannot be made ({error.strerror}); make room, or set TMPDIR elsewhere"
+        ) from error
+    with folder as path:
+        yield Path(path)
+
+
+def _ending(name: str) -> str:
+    """Of a file's name: it helps to tell what the file is, where it is an ordinary one."""
+    suffix = PurePath(name).suffix
+    return suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,10}", suffix) else ""
 
 
 @lru_cache(maxsize=8)

@@ -15,6 +15,7 @@ from kombu import Queue
 
 from models.engine import Engine
 from scheduler.broker import INGEST, MERGE, PUBLISH, engine_queue
+from stenopool.config import Limits
 from stenopool.errors import StenopoolError
 from storage.tables import Lane
 from workers.assignment import engine_key_of
@@ -30,11 +31,11 @@ _log = logging.getLogger(__name__)
 IN_FLIGHT = 2
 
 
-def run_stages(farm: Farm, roles: Sequence[str]) -> int:
+def run_stages(farm: Farm, roles: Sequence[str], limits: Limits) -> int:
     """Be a worker that ingests, merges or publishes, until a signal ends it; returns the exit status."""
     worker = new_worker("+".join(roles))
     app = farm.broker.app
-    stages = Stages(farm, worker.id)
+    stages = Stages(farm, worker.id, limits)
     # What ends work goes before what begins more.
     works = {"publish": (PUBLISH, stages.publish), "merge": (MERGE, stages.merge), "ingest": (INGEST, stages.ingest)}
     for role in roles:

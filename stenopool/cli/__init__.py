@@ -9,6 +9,7 @@ import threading
 import click
 
 from stenopool.cli import desk, farm
+from stenopool.cli.doctor import doctor
 from stenopool.cli.evaluate import evaluate
 from stenopool.cli.models import models
 from stenopool.cli.transcribe import transcribe
@@ -42,6 +43,7 @@ def cli() -> None:
 cli.add_command(transcribe)
 cli.add_command(evaluate)
 cli.add_command(models)
+cli.add_command(doctor)
 for command in (*desk.COMMANDS, *farm.COMMANDS):
     cli.add_command(command)
 

@@ -18,6 +18,7 @@ import click
 from stenopool.cli.loading import Loading, loading_options, taken_loading
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
 from stenopool.cli.vocabulary import read_vocabulary
+from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, CoverageKind, Options, Transcript
 from stenopool.errors import StenopoolError, UsageError
 from stenopool.formats import FORMATS
@@ -116,10 +117,11 @@ class _Command:
         from workers.prepare import SourceFile
 
         sources: dict[SourceFile, str] = {}
+        limits = Config.from_env().limits
         worst = OK
         for name, path, stem in zip(files, paths, stems, strict=True):
             try:
-                probe(path)
+                probe(path, limits)
             except StenopoolError as error:
                 click.echo(error_line(error, path, name), err=True)
                 worst = FAILED

@@ -183,6 +183,23 @@ def test_what_did_not_answer_is_waited_for(farm: Farm) -> None:
     assert farm.desk.ingests(Lane.NORMAL, 10, 0) == []
 
 
+def test_what_there_was_no_room_for_counts(farm: Farm) -> None:
+    """As one of the times that a stage may be begun; what went well has no error any more."""
+    submission = farm.submit()
+    for attempt in range(1, ATTEMPTS + 1):
+        claimed = farm.desk.claim("a", submission.id, SubmissionState.INGESTING)
+        assert claimed is not None
+        assert claimed.attempt == attempt
+        assert farm.desk.postponed(claimed, "the disk is full", 30, counts=True)
+        assert farm.desk.submission(submission.id).error == "the disk is full"
+
+    claimed = farm.desk.claim("a", submission.id, SubmissionState.INGESTING)
+    assert claimed is not None
+    assert farm.desk.transcribing(claimed, [], 0)
+    ingested = farm.desk.submission(submission.id)
+    assert (ingested.error, ingested.attempt) == (None, 0)
+
+
 def test_workers_are_told_once_of_a_submission(farm: Farm) -> None:
     """And again after a while; tenants take turns, and the urgent have a lane of their own."""
     a = [farm.submit("ada").id for _ in range(3)]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from stenopool.errors import LedgerError, StoreError
 from storage.folder import FolderStore
 from storage.objects import ABANDONED_AFTER
 
@@ -105,7 +104,8 @@ for pieces in (1000, 30):  # refused while it is written; where it is kept
             for _ in range(pieces):
                 draft.write(b"x" * 2000)
             draft.keep("pcm/1")
-    except LedgerError as error:
+    except DiskFull as error:
+        assert error.retryable
         print(error)
 """
 

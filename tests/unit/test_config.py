@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stenopool.config import SETTINGS, Config
+from stenopool.config import SETTINGS, Config, Limits
 from stenopool.errors import UsageError
 
 
@@ -29,6 +29,10 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_STORE": "",
         "STENOPOOL_LEASE": "60",
         "STENOPOOL_KEEP": "604800",
+        "STENOPOOL_MAX_GB": "100",
+        "STENOPOOL_MAX_HOURS": "48",
+        "STENOPOOL_MAX_CHANNELS": "64",
+        "STENOPOOL_MAX_STALL": "600",
     }
 
     assert defaults == {
@@ -50,6 +54,10 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_STORE": "s3://g",
         "STENOPOOL_LEASE": "5",
         "STENOPOOL_KEEP": "3600",
+        "STENOPOOL_MAX_GB": "0.5",
+        "STENOPOOL_MAX_HOURS": "2",
+        "STENOPOOL_MAX_CHANNELS": "8",
+        "STENOPOOL_MAX_STALL": "30",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
     assert Config.from_env(env) == Config(
@@ -60,6 +68,7 @@ def test_each_setting_has_its_field() -> None:
         store="s3://g",
         lease=5.0,
         keep=3600.0,
+        limits=Limits(size=5e8, seconds=7200.0, channels=8, stall=30.0),
     )
 
 
@@ -110,3 +119,26 @@ def test_a_lease_that_is_none_is_refused(value: str) -> None:
     """In a line that says what it takes."""
     with pytest.raises(UsageError, match=rf"^STENOPOOL_LEASE is '{value}'; set it to seconds, from 1 to a day$"):
         Config.from_env({"STENOPOOL_LEASE": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("STENOPOOL_MAX_GB", "0", "gigabytes, a million at most"),
+        ("STENOPOOL_MAX_HOURS", "a day", "hours, from 0.001 to 100000"),
+        ("STENOPOOL_MAX_CHANNELS", "1000", "a number from 1 to 512"),
+        ("STENOPOOL_MAX_STALL", "inf", "seconds, from 1 to a day"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(name: str, value: str, wanted: str) -> None:
+    """As a lease."""
+    with pytest.raises(UsageError, match=f"^{name} is '{value}'; set it to {wanted}$"):
+        Config.from_env({name: value})
+
+
+def test_the_readme_lists_the_settings() -> None:
+    """Each with its default, in the words of the table."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = [f"| `{one.name}` | {f'`{one.default}`' if one.default else ''} | {one.help} |" for one in SETTINGS]
+
+    assert [row for row in rows if row.replace("|  |", "| |") not in readme] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -17,12 +18,16 @@ import pytest
 
 from models.whisper.weights import WeightsMismatch
 from stenopool import errors
-from stenopool.errors import MediaMissing, MediaUnreadable, StenopoolError, UsageError
+from stenopool.config import Limits
+from stenopool.errors import MediaBeyondLimit, MediaMissing, MediaUnreadable, OutOfRoom, StenopoolError, UsageError
 from storage.folder import FolderStore
 from tests import sounds
 from tests.processes import children, remember
-from workers.decoders import Decoders, decoders_for
+from tests.unit.test_limits import wav
+from workers.decoders import MOST_MEMORY, Decoders, decoders_for
 from workers.ingest import Ingested, Stopped, ingest
+
+only_on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux keeps to a limit of data")
 
 
 @pytest.fixture(autouse=True)
@@ -184,6 +189,82 @@ def test_a_file_that_kills_its_decoder_is_tried_once_more(
 
     assert str(error.value) == f"{long}: the decoder died on it (killed), 2 times"
     assert drafts(tmp_path / "objects") == []
+
+
+def test_one_that_hangs_is_ended(store: FolderStore, long: Path, tmp_path: Path) -> None:
+    """After the time that it may fall behind; one line names the setting, and the next file has another decoder."""
+    decoders = Decoders(Limits(stall=1.0))
+
+    def hang(_: int) -> None:
+        for child in children():
+            child.suspend()
+
+    with pytest.raises(MediaBeyondLimit) as error:
+        run(decoders.ingest, long, store, hang)
+
+    assert str(error.value) == (
+        f"{long}: its decoder fell 1 s behind real time, and was ended; "
+        "raise STENOPOOL_MAX_STALL where the machine is slow"
+    )
+    assert children() == []
+    assert drafts(tmp_path / "objects") == []
+    assert run(decoders.ingest, sounds.SAMPLE, store)
+    decoders.close()
+
+
+def test_what_is_beyond_the_limits_is_refused_in_the_same_words(store: FolderStore, tmp_path: Path) -> None:
+    """In a process as in a thread; and the decoder goes on with the next file."""
+    path = sounds.write(tmp_path / "two.wav", sounds.noise(1, channels=2))
+    decoders = Decoders(Limits(channels=1))
+    with pytest.raises(MediaBeyondLimit, match="has 2 channels, and 1 at most are taken"):
+        run(decoders.ingest, path, store)
+    [child] = children()
+    assert run(decoders.ingest, sounds.SAMPLE, store)
+    assert [child] == children()
+    decoders.close()
+
+
+@only_on_linux
+def test_one_without_memory_says_so(decoders: Decoders, store: FolderStore, tmp_path: Path) -> None:
+    """It may pass, the file is not to blame, and the decoder lives."""
+    path = tmp_path / "wide.wav"
+    path.write_bytes(wav(channels=64, rate=192_000, bits=16, data=bytes(2 * 64 * 200_000)))
+    small = sounds.write(tmp_path / "small.wav", sounds.tone(1))
+    run(decoders.ingest, small, store)
+    [child] = children()
+    _, hard = child.rlimit(psutil.RLIMIT_DATA)
+    child.rlimit(psutil.RLIMIT_DATA, (told_of(child, "VmData") + (24 << 20), hard))
+
+    with pytest.raises(OutOfRoom) as error:
+        decoders.ingest(path, store, split=True, vad=False, stop=threading.Event())
+
+    assert error.value.retryable
+    assert str(error.value).startswith(f"{path}: there is no memory left to decode it; ")
+    assert drafts(tmp_path / "objects") == []
+    assert children() == [child]
+
+
+def told_of(process: psutil.Process, name: str) -> int:
+    """Bytes, as the kernel counts them."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
+
+
+@only_on_linux
+def test_a_small_file_that_claims_an_enormous_index(decoders: Decoders, store: FolderStore, tmp_path: Path) -> None:
+    """An MP4's packets are listed in memory, which takes 3 GB here: the decoder may have no more than 2."""
+    path = sounds.write(tmp_path / "bomb.m4a", sounds.noise(1)[0])
+    data = bytearray(path.read_bytes())
+    table, runs = data.index(b"stsz") + 8, data.index(b"stsc") + 12
+    data[table : table + 8] = struct.pack(">II", 1, 85_000_000)  # of one byte each, 24 bytes of index for every one
+    data[runs + 4 : runs + 8] = struct.pack(">I", 85_000_000)  # all in the first chunk
+    path.write_bytes(data)
+
+    with pytest.raises(MediaUnreadable, match="holds no sound: its audio track is empty"):  # the index was given up
+        run(decoders.ingest, path, store)
+
+    [child] = children()
+    assert told_of(child, "VmHWM") < MOST_MEMORY / 4
 
 
 def test_one_that_is_stopped_leaves_nothing(decoders: Decoders, store: FolderStore, long: Path, tmp_path: Path) -> None:

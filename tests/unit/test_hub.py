@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from threading import Event
 
@@ -13,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from models.checkpoint import BUNDLED, find_checkpoint
 from models.hub import promised_sha256
-from tests.hub import COMMIT, NOWHERE, Hub, find, start_finding
+from tests.hub import COMMIT, NOWHERE, Hub, environment, find, start_finding
 
 POCKET = BUNDLED["pocket"]
 SIZE = (POCKET / "model.safetensors").stat().st_size
@@ -77,6 +79,31 @@ def test_the_cache_is_the_hubs_own(hub: Hub, home: Path) -> None:
     assert promised_sha256(Path(folder) / "config.json") is None
     assert promised_sha256(POCKET / "model.safetensors") is None
     assert not list((home / "hub").rglob("*.incomplete"))
+
+
+HERE = """
+import sys
+from models.checkpoint import find_checkpoint
+from stenopool.errors import CheckpointError
+for name in sys.argv[1:]:
+    try:
+        print(find_checkpoint(name, fetch=False).folder)
+    except CheckpointError as error:
+        print(error)
+"""
+
+
+def test_what_is_here_is_found_without_the_hub(hub: Hub, home: Path) -> None:
+    """By its branch or commit, where nobody may be asked; what is not is missing, with the command that fetches it."""
+    with hub.serving() as endpoint:
+        folder, _ = find(home, endpoint)
+    names = ["someone/pocket", f"someone/pocket@{COMMIT}", "someone/pocket@v2", "someone/else"]
+    done = subprocess.run(
+        [sys.executable, "-c", HERE, *names], env=environment(home, NOWHERE), capture_output=True, text=True, check=True
+    )
+
+    missing = [f"{name}: is not on this machine; fetch it with: stenopool models fetch {name}" for name in names[2:]]
+    assert done.stdout.splitlines() == [folder, folder, *missing]
 
 
 def hub_digest(hub: Hub) -> str:
