@@ -60,7 +60,7 @@ class HandFarm:
         self.store = store
         self.window = Window(engine)
         self.decoders = InThisThread()
-        patch.setattr(stages, "Decoders", lambda: self.decoders)
+        patch.setattr(stages, "Decoders", lambda _: self.decoders)
         self.stages = stages.Stages(self.farm, "ingest+merge+publish")
         self._folder = folder
         self._n = 0
