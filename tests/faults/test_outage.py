@@ -15,6 +15,7 @@ from sqlalchemy import func, select, update
 from stenopool.domain import SAMPLE_RATE as S
 from stenopool.formats import FORMATS, render
 from storage.desk import Submission
+from storage.keys import transcript_key
 from storage.records import result_of_record
 from storage.s3 import S3Store
 from storage.tables import ChunkRow, ChunkState, Lane, SubmissionRow, SubmissionState, TranscriptRow, TranscriptState
@@ -280,7 +281,8 @@ def test_what_cannot_be_published_waits(
     assert (done.state, done.error) == (SubmissionState.COMPLETED, None)
     [transcript] = transcripts_of(farm, done)
     assert {found.key: s3.read(found.key, 0, found.size) for found in s3.list("transcripts")} == {
-        f"transcripts/{done.id}/transcript.{format}": render(transcript, format).encode() for format in FORMATS
+        transcript_key(done.id, chunks[0][0], f"transcript.{format}"): render(transcript, format).encode()
+        for format in FORMATS
     }
     assert samples(s3) == {}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from stenopool.errors import LedgerError, StoreError
 from storage.folder import FolderStore
 from storage.objects import ABANDONED_AFTER
 

@@ -192,7 +192,7 @@ def test_a_silent_server_is_given_up_in_time(
         asked()
 
     assert error.value.retryable
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("verb", ["read", "download"])
@@ -208,7 +208,7 @@ def test_a_server_that_falls_silent_is_given_up_in_time(
         asked()
 
     assert error.value.retryable
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     assert not (tmp_path / "copy").exists()
 
 
@@ -221,7 +221,7 @@ def test_a_server_that_is_overloaded_is_given_up_in_time(hasty: S3Store, proxy: 
 
     assert error.value.retryable
     assert proxy.connections > 3
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
 
 
 def test_a_draft_whose_server_falls_silent(hasty: S3Store, s3: S3Store, proxy: Proxy) -> None:
@@ -238,7 +238,7 @@ def test_a_draft_whose_server_falls_silent(hasty: S3Store, s3: S3Store, proxy: P
     with pytest.raises(StoreError, match="does not answer"):
         write()
 
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     proxy.always()
     assert list(s3.list()) == []
     assert s3.collect_drafts(-60) <= 1  # the server may have heard of it
