@@ -94,7 +94,7 @@ def test_a_draft_that_vanishes_disturbs_nobody(store: FolderStore, tmp_path: Pat
 FILLER = """
 import resource, sys
 from pathlib import Path
-from stenopool.errors import LedgerError, StoreError
+from stenopool.errors import DiskFull
 from storage.folder import FolderStore
 
 store = FolderStore(Path(sys.argv[1]))
