@@ -369,6 +369,7 @@ class Desk(WaitingRoom):
                 .where(SubmissionRow.id == id, SubmissionRow.state.in_(RETRYABLE))
                 .values(
                     state=SubmissionState.ACCEPTED,
+                    paused=False,  # it may have been given up while it was
                     settled=case((has_gaps, SubmissionRow.state), else_=null()),
                     attempt=0,
                     error=None,
