@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +37,7 @@ def doctor(model: str, timeout: float, as_json: bool) -> None:
     Example:
       stenopool doctor --model openai/whisper-large-v3-turbo
     """
-    from stenopool.doctor import State, checks_of, examine
+    from stenopool.doctor import State, checks_of, examine, unanswered
 
     findings: list[tuple[str, Finding]] = []
     for name, finding in examine(checks_of(Config.from_env(), model, timeout), timeout):
@@ -50,4 +52,8 @@ def doctor(model: str, timeout: float, as_json: bool) -> None:
             for name, finding in findings
         ]
         click.echo(json.dumps(rows, indent=2))
-    click.get_current_context().exit(int(any(finding.state == State.FAILED for _, finding in findings)))
+    code = int(any(finding.state == State.FAILED for _, finding in findings))
+    if unanswered():  # a thread that wakes up while Python ends, in a library's C++, would end it by SIGABRT
+        sys.stdout.flush()
+        os._exit(code)
+    click.get_current_context().exit(code)

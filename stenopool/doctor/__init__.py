@@ -5,6 +5,6 @@ many seconds at most. Nothing is changed but for probes, which are removed; noth
 """
 
 from stenopool.doctor.checks import checks_of
-from stenopool.doctor.findings import Finding, State, examine
+from stenopool.doctor.findings import Finding, State, examine, unanswered
 
-__all__ = ["Finding", "State", "checks_of", "examine"]
+__all__ = ["Finding", "State", "checks_of", "examine", "unanswered"]

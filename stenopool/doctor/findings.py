@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from stenopool.errors import StenopoolError
 
+#: Of the threads that look.
+_NAME = "doctor"
+
 
 class State(StrEnum):
     """How it stands with what was looked at."""
@@ -66,7 +69,9 @@ def examine(checks: Sequence[Check], seconds: float) -> Iterator[tuple[str, Find
     for check in checks:
         answer: queue.SimpleQueue[Finding] = queue.SimpleQueue()
         # Nothing can end a thread that waits for a server; this one ends with the process.
-        threading.Thread(target=lambda put, look: put(_found(look)), args=(answer.put, check.look), daemon=True).start()
+        threading.Thread(
+            target=lambda put, look: put(_found(look)), args=(answer.put, check.look), name=_NAME, daemon=True
+        ).start()
         answers.append(answer)
     deadline = time.monotonic() + seconds
     for check, answer in zip(checks, answers, strict=True):
@@ -74,6 +79,11 @@ def examine(checks: Sequence[Check], seconds: float) -> Iterator[tuple[str, Find
             yield check.name, answer.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             yield check.name, failed(f"no answer within {seconds:g} s", check.cure)
+
+
+def unanswered() -> bool:
+    """Whether any check is still waiting for what it looks at."""
+    return any(thread.name == _NAME for thread in threading.enumerate())
 
 
 def _found(look: Callable[[], Finding]) -> Finding:
