@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from models.decoding.requests import Heard, Request
 from models.engine import Engine
+from models.programs import last_compiled
 from stenopool.errors import DeviceFull, EngineError, StenopoolError, UsageError
 
 
@@ -62,10 +63,10 @@ class EngineRoom:
 
     @property
     def stalled(self) -> float:
-        """Seconds since the engine last made progress; 0 where it has nothing to do."""
+        """Seconds since the engine last made progress; 0 where it has nothing to do. To compile is progress."""
         with self._changed:
             busy = bool(self._waiting or self._in_slots)
-        return time.monotonic() - self._progressed if busy else 0.0
+        return time.monotonic() - max(self._progressed, last_compiled()) if busy else 0.0
 
     def close(self) -> None:
         """End: what waits is refused, what is in the slots is given up."""

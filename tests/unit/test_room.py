@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from itertools import pairwise
 
+import jax
 import numpy as np
 import pytest
 
 from models.decoding.requests import Decoding, Heard, Request
 from models.engine import Engine
+from models.programs import compiled
 from stenopool.errors import DeviceFull, EngineError, UsageError
 from tests import sounds
 from tests.standin import StandIn, text_of
@@ -173,3 +177,29 @@ def test_closing_leaves_nobody_waiting(room_of: Callable[[StandIn], EngineRoom])
     assert isinstance(futures[-1].exception(), Closed)
     with pytest.raises(Closed):
         room.decode(request(sound(99))).result(1)
+
+
+def test_to_compile_is_not_to_hang(room_of: Callable[[StandIn], EngineRoom]) -> None:
+    """A program that takes long to make costs no worker its leases."""
+    engine = Watched()
+    room = room_of(engine)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(x: jax.Array) -> jax.Array:  # called as it is traced
+        begun.set()
+        go_on.wait(30)
+        return x
+
+    step = engine.step
+
+    def compiling() -> list[Heard]:
+        compiled(jax.jit(slow), (jax.numpy.zeros(1),), "slow", of=uuid.uuid4().hex, devices=jax.devices())
+        return step()
+
+    engine.step = compiling  # type: ignore[method-assign]
+    heard = room.decode(request(sound(1)))
+    assert begun.wait(30)
+    time.sleep(0.5)
+    assert room.stalled < 0.1
+    go_on.set()
+    assert heard.result(30)
