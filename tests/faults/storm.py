@@ -39,6 +39,9 @@ CHUNK = 2  # seconds
 #: Chunks that lie side by side.
 SIDE_BY_SIDE = Options(language="en", vad=False, chunk_length=CHUNK, overlap=0)
 
+#: Seconds of a lease where nobody dies: no machine is so busy that one runs out.
+PATIENT = 30.0
+
 #: Chunks that a stand-in may hold: those of the hints that are in flight.
 HELD = 2 * StandIn.n_slots
 

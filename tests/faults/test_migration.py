@@ -28,6 +28,7 @@ def upgrade():
 '''
 
 
+@pytest.mark.drill
 def test_workers_of_the_release_before_end_what_they_do(
     storm: Storm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

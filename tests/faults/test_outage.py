@@ -23,7 +23,7 @@ from storage.waiting import ATTEMPTS
 from storage.window import Window
 from tests import sounds
 from tests.faults.history import violations
-from tests.faults.storm import CHUNK, SIDE_BY_SIDE, Storm, submit
+from tests.faults.storm import CHUNK, PATIENT, SIDE_BY_SIDE, Storm, submit
 from tests.proxy import Fault, Proxy, answer, drop, interrupt, reset
 from tests.servers import BUCKET
 from tests.standin import StandIn, text_of
@@ -287,13 +287,14 @@ def test_what_cannot_be_published_waits(
     assert samples(s3) == {}
 
 
+@pytest.mark.drill
 def test_an_object_store_that_is_gone_loses_nothing(
     ledger_url: str, redis_url: str, s3: S3Store, proxy: Proxy, tmp_path: Path
 ) -> None:
     """A farm of real processes, while its store comes and goes: nobody does anything about it, and nobody is blamed."""
     store = f"s3://{BUCKET}/{s3._prefix.rstrip('/')}?endpoint=http://127.0.0.1:{proxy.port}&region=us-east-1"
     places = Places(database=ledger_url, broker=redis_url, store=store)
-    with Storm(places, tmp_path) as storm:
+    with Storm(places, tmp_path, lease=PATIENT) as storm:
         submissions = storm.hand_in(2, seconds=240)
         storm.workers(1)
         storm.until_more_is_done(within=90)

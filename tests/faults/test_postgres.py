@@ -14,7 +14,7 @@ from sqlalchemy import NullPool, create_engine, text
 
 from stenopool.servers import Postgres
 from storage.database import make_or_migrate
-from tests.faults.storm import Storm, as_if_nothing_had_been
+from tests.faults.storm import PATIENT, Storm, as_if_nothing_had_been
 from tests.servers import ask, server_folder
 from workers.farm import Places
 
@@ -44,22 +44,22 @@ def test_a_postgres_that_crashes(own_storm: Storm, own_postgres: Postgres, long:
 
 
 @pytest.mark.drill
-def test_clients_that_are_sent_away(storm: Storm, long: bool) -> None:
+def test_clients_that_are_sent_away(places: Places, tmp_path: Path, seed: int, long: bool) -> None:
     """All connections end every two seconds, in the middle of whatever they did."""
-    storm.batch = 0.2
-    submissions = storm.hand_in(60 if long else 10, seconds=120)
-    workers = list(storm.workers(2))
-    storm.until(lambda: storm.done() > 0, within=90)
-    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname ="
-    others += " current_database()"
-    for _ in range(30 if long else 4):
-        ask(storm.places.database, others)
-        time.sleep(2)
-    storm.until_ended(submissions, workers=2, within=90)
+    with Storm(places, tmp_path, seed=seed, lease=PATIENT, batch=0.2) as storm:
+        submissions = storm.hand_in(60 if long else 10, seconds=120)
+        workers = list(storm.workers(2))
+        storm.until(lambda: storm.done() > 0, within=90)
+        others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname ="
+        others += " current_database()"
+        for _ in range(30 if long else 4):
+            ask(storm.places.database, others)
+            time.sleep(2)
+        storm.until_ended(submissions, workers=2, within=90)
 
-    as_if_nothing_had_been(storm, submissions)
-    assert storm.crashes() == 0
-    assert [worker.poll() for worker in workers] == [None, None]
+        as_if_nothing_had_been(storm, submissions)
+        assert storm.crashes() == 0
+        assert [worker.poll() for worker in workers] == [None, None]
 
 
 @pytest.mark.drill
@@ -83,7 +83,7 @@ def test_more_clients_than_postgres_takes(places: Places, tmp_path: Path, seed: 
     """Of sixty that ask at once, each has its turn; a farm at work among them does not end."""
     with server_folder() as folder, Postgres(folder / "postgres", max_connections=20) as server:
         make_or_migrate(server.url)
-        with Storm(replace(places, database=server.url), tmp_path, seed=seed, batch=0.2) as storm:
+        with Storm(replace(places, database=server.url), tmp_path, seed=seed, lease=PATIENT, batch=0.2) as storm:
             submissions = storm.hand_in(4, seconds=120)
             workers = list(storm.workers(2))
             storm.until(lambda: storm.done() > 0, within=90)

@@ -20,15 +20,22 @@ from redis import Redis as Client
 from scheduler.broker import INGEST, MERGE, PREFIX, PUBLISH
 from stenopool.servers import Redis
 from storage.tables import Lane
-from tests.faults.storm import Storm, as_if_nothing_had_been
+from tests.faults.storm import PATIENT, Storm, as_if_nothing_had_been
 from tests.proxy import Proxy, drop
 from workers.farm import Places
 
 
 @pytest.fixture
+def storm(places: Places, tmp_path: Path, seed: int) -> Iterator[Storm]:
+    """A farm in which nobody dies."""
+    with Storm(places, tmp_path, seed=seed, lease=PATIENT) as storm:
+        yield storm
+
+
+@pytest.fixture
 def own_storm(places: Places, own_redis: Redis, tmp_path: Path, seed: int) -> Iterator[Storm]:
     """A farm with a Redis for itself."""
-    with Storm(replace(places, broker=own_redis.url), tmp_path, seed=seed, batch=0.2) as storm:
+    with Storm(replace(places, broker=own_redis.url), tmp_path, seed=seed, lease=PATIENT, batch=0.2) as storm:
         yield storm
 
 
@@ -103,7 +110,7 @@ def test_a_network_that_swallows_what_redis_says(places: Places, own_redis: Redi
     host, port = "127.0.0.1", int(url.rpartition(":")[2].partition("/")[0])
     with Proxy(host, port) as proxy:
         through = replace(places, broker=url.replace(f":{port}/", f":{proxy.port}/"))
-        with Storm(through, tmp_path, seed=seed, batch=0.2) as storm:
+        with Storm(through, tmp_path, seed=seed, lease=PATIENT, batch=0.2) as storm:
             submissions = storm.hand_in(8, seconds=120)
             workers = list(storm.workers(2))
             storm.until_more_is_done(within=90)
