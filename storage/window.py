@@ -84,9 +84,7 @@ class Window(Transactions):
             .outerjoin(ShareRow, (ShareRow.tenant == TenantRow.name) & (ShareRow.lane == lane))
             .where(TenantRow.name.in_(tenants))
             # Of those who are all behind the present, whoever waits for longest: else the same few would always go first.
-            .order_by(
-                _at_least(ShareRow.virtual_time, now), ShareRow.virtual_time.asc().nulls_first(), TenantRow.name
-            )
+            .order_by(_at_least(ShareRow.virtual_time, now), ShareRow.virtual_time.asc().nulls_first(), TenantRow.name)
         ):
             transcript = session.scalar(
                 select(TranscriptRow.id)
