@@ -83,7 +83,7 @@ class Window(Transactions):
             select(TenantRow.name)
             .outerjoin(ShareRow, (ShareRow.tenant == TenantRow.name) & (ShareRow.lane == lane))
             .where(TenantRow.name.in_(tenants))
-            # Of those who are all behind the present, whoever waits for longest: else the same few would always go first.
+            # Of those who are behind the present, who waits for longest: else the same few would always go first.
             .order_by(_at_least(ShareRow.virtual_time, now), ShareRow.virtual_time.asc().nulls_first(), TenantRow.name)
         ):
             transcript = session.scalar(
