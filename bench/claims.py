@@ -84,18 +84,17 @@ def measure(rows: int, workers: int, seconds: float) -> dict[str, Any]:
         filled = time.perf_counter() - started
         window = Window(engine)
         window.admit(KEY, 1, WINDOW)
-        children = [
-            subprocess.Popen(
-                [sys.executable, __file__, "--work", server.url, "--seconds", str(seconds)],
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
-            for _ in range(workers)
-        ]
+        files = [Path(scratch) / f"worker{at}.json" for at in range(workers)]  # longer than a pipe holds
+        children = []
+        for file in files:
+            with file.open("w") as said:
+                command = [sys.executable, __file__, "--work", server.url, "--seconds", str(seconds)]
+                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+                children.append(subprocess.Popen(command, stdout=said, env=environment))
         while any(child.poll() is None for child in children):  # as the dispatcher does
             window.admit(KEY, 1, WINDOW)
             time.sleep(0.5)
-        told = [json.loads(child.stdout.read()) for child in children if child.stdout]
+        told = [json.loads(file.read_text()) for file in files]
         engine.dispose()
     claims = sorted(one for child in told for one in child["claims"])
     keeps = sorted(one for child in told for one in child["keeps"])

@@ -83,7 +83,8 @@ class Window(Transactions):
             select(TenantRow.name)
             .outerjoin(ShareRow, (ShareRow.tenant == TenantRow.name) & (ShareRow.lane == lane))
             .where(TenantRow.name.in_(tenants))
-            .order_by(_at_least(ShareRow.virtual_time, now), TenantRow.name)
+            # Of those who are behind the present, who waits for longest: else the same few would always go first.
+            .order_by(_at_least(ShareRow.virtual_time, now), ShareRow.virtual_time.asc().nulls_first(), TenantRow.name)
         ):
             transcript = session.scalar(
                 select(TranscriptRow.id)

@@ -302,6 +302,20 @@ def test_tenants_share_by_their_weights(farm: Farm) -> None:
     assert sum(admitted.values()) == 50 * SLICE
 
 
+def test_of_many_tenants_each_has_its_turn(farm: Farm) -> None:
+    """Nobody has a second one before all have had the first, however small the window is."""
+    transcripts = [farm.planned(f"tenant{n}", 3 * SLICE).transcripts[0][1] for n in range(12)]
+    served = []
+    for _ in range(3 * len(transcripts)):
+        farm.window.admit(ENGINE, Lane.NORMAL, SLICE)
+        claims = farm.ledger.claim_queued("w", ENGINE, SLICE)
+        assert len(claims) == SLICE
+        served.append(claims[0].transcript)
+
+    for first in range(0, len(served), len(transcripts)):
+        assert sorted(served[first:][: len(transcripts)]) == transcripts
+
+
 def test_within_a_tenant_the_deadline_comes_first_then_the_priority(farm: Farm) -> None:
     """And then who came first."""
     plain, high = farm.planned(chunks=1), farm.planned(chunks=1, priority=5)
