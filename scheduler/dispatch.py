@@ -169,9 +169,12 @@ class Dispatcher:
             if ahead.get(lane, 0) < AHEAD:
                 for submission in self._desk.ingests(lane, *self._room(INGEST)):
                     self._broker.ingest(submission)
-        for transcript, engine_key, its_lane in self._window.elections(MOST_HINTS, LOST_AFTER):
-            if self._room(engine_queue(engine_key, its_lane))[0]:
+        elections = self._window.elections(MOST_HINTS, LOST_AFTER)
+        rooms = {queue: self._room(queue)[0] for queue in {engine_queue(key, lane) for _, key, lane in elections}}
+        for transcript, engine_key, its_lane in elections:
+            if rooms[queue := engine_queue(engine_key, its_lane)]:
                 self._broker.detect(engine_key, its_lane, transcript)
+                rooms[queue] -= 1
         for transcript in self._window.merges(*self._room(MERGE)):
             self._broker.merge(transcript)
         for submission in self._desk.publishes(*self._room(PUBLISH)):
