@@ -21,6 +21,7 @@ from storage.chunks import LEASE, Chunks
 from storage.database import name_of, refusals
 from storage.desk import Desk
 from storage.fleet import Fleet, Worker
+from storage.outbox import Outbox
 from storage.tables import Lane
 from storage.window import Hint, Window
 
@@ -100,6 +101,7 @@ class Dispatcher:
         self._desk = Desk(engine)
         self._fleet = Fleet(engine)
         self._window = Window(engine)
+        self._outbox = Outbox(engine)
         self._leadership = Leadership(engine)
         self._broker = broker
         self._lease = lease
@@ -141,6 +143,7 @@ class Dispatcher:
             self._sweep()
             self._sweep_at = now + SWEEP_EVERY
             self._patient = False
+        self._outbox.number()
         self._tell_desk()
         batches = self._batches(self._fleet.workers())
         for engine_key, lane in self._window.waiting():

@@ -31,6 +31,8 @@ GRACE = 20.0
 BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0
 #: A process that lived for so many seconds counts as healthy.
 HEALTHY_AFTER = 60.0
+#: Seconds that a process may take to end what it does when the farm's main process is gone, and the servers with it.
+ORPHAN_GRACE = 5.0
 
 
 @dataclass(slots=True)
@@ -204,13 +206,15 @@ def pids(members: Sequence[Member]) -> dict[str, list[int]]:
     return found
 
 
-def end_with_parent() -> None:
-    """End this process, in order, when its standard input does: then its parent has ended."""
+def end_with_parent(grace: float = ORPHAN_GRACE) -> None:
+    """End this process when its standard input does, for then its parent has ended: in order, or else after `grace`."""
 
     def wait() -> None:
         while os.read(sys.stdin.fileno(), 4096):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace)
+        os._exit(1)  # it waits for a database that nobody will start again; its leases run out
 
     threading.Thread(target=wait, name="parent", daemon=True).start()
 

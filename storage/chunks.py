@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Engine, Integer, Select, column, select, tuple_, update, values
+from sqlalchemy import JSON, ColumnElement, Engine, Integer, Select, case, column, select, tuple_, update, values
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
@@ -266,7 +266,7 @@ class Chunks(Transactions):
                 lease_until=None,
             )
         )
-        counted = self._count_down(session, transcript, 1)
+        counted = self._count_down(session, {transcript: 1})[transcript]
         if counted.sequential:
             self._next(session, transcript, index, carried, held=counted.held)
 
@@ -288,10 +288,7 @@ class Chunks(Transactions):
             claims = {(one.claim.transcript, one.claim.index): one for one in finished}
             rows = self._finish(session, [(one.claim.fence, key, one.result) for key, one in claims.items()])
             kept = [claims[key] for key in sorted(rows)]
-            counted = {
-                transcript: self._count_down(session, transcript, n)
-                for transcript, n in sorted(Counter(one.claim.transcript for one in kept).items())
-            }
+            counted = self._count_down(session, Counter(one.claim.transcript for one in kept))
             for one in kept:
                 if (its := counted[one.claim.transcript]).sequential:
                     self._next(session, one.claim.transcript, one.claim.index, one.carried, held=its.held)
@@ -325,16 +322,31 @@ class Chunks(Transactions):
         return [(transcript, index) for transcript, index in rows]
 
     @staticmethod
-    def _count_down(session: Session, transcript: int, n: int) -> _Counted:
-        """So many chunks are done."""
-        chunks_open, sequential, paused, state = session.execute(
+    def _count_down(session: Session, done: Mapping[int, int]) -> dict[int, _Counted]:
+        """So many chunks of each transcript are done."""
+        if not done:
+            return {}
+        # Locked in order: two who keep chunks of the same transcripts never wait for each other.
+        session.execute(
+            select(TranscriptRow.id).where(TranscriptRow.id.in_(done)).order_by(TranscriptRow.id).with_for_update()
+        )
+        rows = session.execute(
             update(TranscriptRow)
-            .where(TranscriptRow.id == transcript)
-            .values(chunks_open=TranscriptRow.chunks_open - n)
-            .returning(TranscriptRow.chunks_open, TranscriptRow.sequential, TranscriptRow.paused, TranscriptRow.state)
+            .where(TranscriptRow.id.in_(done))
+            .values(chunks_open=TranscriptRow.chunks_open - case(dict(done), value=TranscriptRow.id))
+            .returning(
+                TranscriptRow.id,
+                TranscriptRow.chunks_open,
+                TranscriptRow.sequential,
+                TranscriptRow.paused,
+                TranscriptRow.state,
+            )
             .execution_options(synchronize_session=False)
-        ).one()
-        return _Counted(open=chunks_open, sequential=sequential, held=is_held(paused=paused, state=state))
+        )
+        return {
+            id: _Counted(open=chunks_open, sequential=sequential, held=is_held(paused=paused, state=state))
+            for id, chunks_open, sequential, paused, state in rows
+        }
 
     @staticmethod
     def _next(session: Session, transcript: int, index: int, carried: Mapping[str, Any] | None, *, held: bool) -> None:

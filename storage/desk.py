@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from stenopool.errors import LedgerError, QueueFull
 from storage.database import database_clock
 from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
+from storage.outbox import note
 from storage.tables import (
     ENDED,
     PUBLISHED,
@@ -166,6 +167,7 @@ class Desk(WaitingRoom):
         )
         session.add(row)
         session.flush()
+        note(session, [row.id])
         return self._submission(session, row)
 
     def set_tenant(self, name: str, *, weight: float = 1.0, max_queued: int | None = None) -> None:
@@ -277,17 +279,24 @@ class Desk(WaitingRoom):
                 pause_unwanted(session, submission.id)
             else:
                 session.execute(update(TranscriptRow).where(TranscriptRow.id.in_(ids)).values(paused=False))
+            note(session, [submission.id])
             return True
 
     def published(self, submission: Submission, state: SubmissionState) -> bool:
         """It is published, and that is its end. False if the claim is void."""
-        return self._end(submission, state=state, settled=None, error=None, ended_at=database_clock(), **FREE)
+        with self._transaction() as session:
+            end = {"state": state, "settled": None, "error": None, "ended_at": database_clock()}
+            if not self._held(session, submission, **end, **FREE):
+                return False
+            note(session, [submission.id])
+            return True
 
     def failed(self, submission: Submission, error: str) -> bool:
         """It cannot be done; one whose gaps were tried again is as it was before. False if the claim is void."""
         with self._transaction() as session:
             if not self._held(session, submission, **ended_without(SubmissionState.FAILED), error=error):
                 return False
+            note(session, [submission.id])
             abandon(session, submission.id)
             return True
 
@@ -340,6 +349,7 @@ class Desk(WaitingRoom):
                 .execution_options(synchronize_session=False)
             ).all()
             if given_up:
+                note(session, [id])
                 abandon(session, id)
             return bool(given_up)
 
@@ -380,6 +390,8 @@ class Desk(WaitingRoom):
                 .returning(SubmissionRow.settled)
                 .execution_options(synchronize_session=False)
             ).all()
+            if again:
+                note(session, [id])
             if again == [(None,)]:  # what it waited for was given up
                 self._unlink(session, id)
             return bool(again)

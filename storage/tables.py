@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0003"
+REVISION = "0004"
 
 
 class Lane(IntEnum):
@@ -207,6 +207,29 @@ class SubmissionTranscriptRow(Base):
     submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
     channel: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="from 1; 0: all mixed")
     transcript_id: Mapped[int] = mapped_column(ForeignKey("transcripts.id"))
+
+
+class EventRow(Base):
+    """Something became of a submission: written with it, numbered once it is there, and never changed again."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    position: Mapped[int | None] = mapped_column(unique=True, comment="from 1, without gaps; null until it is numbered")
+    tenant: Mapped[str] = mapped_column(String(64))
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"))
+    state: Mapped[str] = mapped_column(String(24), comment="what it has become")
+    error: Mapped[str | None] = mapped_column(comment="why, in one line")
+    at: Mapped[float] = mapped_column(comment="database clock")
+
+
+#: Those that are to be numbered.
+Index(
+    "ix_events_new",
+    EventRow.id,
+    postgresql_where=text("position IS NULL"),
+    sqlite_where=text("position IS NULL"),
+)
 
 
 class RecordingRow(Base):

@@ -9,6 +9,7 @@ from sqlalchemy import func, or_, select, union_all, update
 from storage.conditions import lapsed, now, untold
 from storage.database import database_clock
 from storage.holding import abandon
+from storage.outbox import note
 from storage.tables import (
     COMPLETED,
     SubmissionRow,
@@ -156,6 +157,7 @@ class WaitingRoom(Transactions):
                     .returning(SubmissionRow.id)
                     .execution_options(synchronize_session=False)
                 )
+            note(session, given_up)
             for id in sorted(given_up):
                 abandon(session, id)
         return len(given_up) + len(again)

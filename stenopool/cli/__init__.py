@@ -11,6 +11,7 @@ import click
 from stenopool.cli import desk, farm
 from stenopool.cli.doctor import doctor
 from stenopool.cli.evaluate import evaluate
+from stenopool.cli.events import events
 from stenopool.cli.models import models
 from stenopool.cli.transcribe import transcribe
 from stenopool.errors import StenopoolError, UsageError
@@ -44,6 +45,7 @@ cli.add_command(transcribe)
 cli.add_command(evaluate)
 cli.add_command(models)
 cli.add_command(doctor)
+cli.add_command(events)
 for command in (*desk.COMMANDS, *farm.COMMANDS):
     cli.add_command(command)
 

@@ -22,6 +22,9 @@ from storage.ledger import Ledger
 from storage.migrations import migrate
 from storage.tables import REVISION, Base
 
+#: All revisions, in their order.
+STEPS = [f"{number:04}" for number in range(1, int(REVISION) + 1)]
+
 MIGRATIONS = Path(__file__).parents[2] / "storage" / "migrations"
 
 
@@ -57,7 +60,7 @@ def test_the_last_migration_is_the_releases() -> None:
 
 def test_migrations_make_what_the_tables_say_in_postgres(database_url: str) -> None:
     """Columns, types, indexes and constraints; and a second time there is nothing to do."""
-    assert make_or_migrate(database_url) == ["0001", "0002", "0003"]
+    assert make_or_migrate(database_url) == STEPS
     assert make_or_migrate(database_url) == []
 
     with database(database_url) as engine:
@@ -74,7 +77,7 @@ def test_migrations_make_what_the_tables_say_in_sqlite(tmp_path: Path) -> None:
     """Step by step the same as at once."""
     with database(f"sqlite:///{tmp_path / 'ledger.sqlite'}") as engine:
         with engine.begin() as connection:
-            assert migrate(connection) == ["0001", "0002", "0003"]
+            assert migrate(connection) == STEPS
         assert differences(engine) == []
 
 
@@ -85,7 +88,7 @@ def test_every_migration_can_be_taken_back(database_url: str) -> None:
         with engine.begin() as connection:
             command.downgrade(alembic(connection), "base")
         assert inspect(engine).get_table_names() == ["alembic_version"]
-    assert make_or_migrate(database_url) == ["0001", "0002", "0003"]
+    assert make_or_migrate(database_url) == STEPS
 
 
 def old_ledger(path: Path) -> None:
@@ -140,7 +143,7 @@ def test_a_farms_older_ledger_is_not_used(database_url: str) -> None:
     with database(database_url) as engine, engine.begin() as connection:
         command.upgrade(alembic(connection), "0001")
 
-    with pytest.raises(LedgerError, match=r"its schema is 0001, this release's is 0003; .*: stenopool migrate$"):
+    with pytest.raises(LedgerError, match=rf"its schema is 0001, this release's is {REVISION}; .*: stenopool migrate$"):
         open_database(database_url)
 
 
@@ -156,7 +159,7 @@ def test_a_migration_does_not_wait_for_long(database_url: str) -> None:
         with engine.connect() as connection:
             assert connection.scalar(text("select version_num from alembic_version")) == "0001"
             assert "tenants" not in inspect(engine).get_table_names()
-    assert make_or_migrate(database_url) == ["0002", "0003"]
+    assert make_or_migrate(database_url) == STEPS[1:]
 
 
 def test_a_password_is_not_told(database_url: str) -> None:
