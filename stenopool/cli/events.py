@@ -1,4 +1,4 @@
-"""`stenopool events`: what became of submissions, for a person who watches and for a program that goes on from there."""
+"""`stenopool events`: what became of submissions, for a person who watches and for a program."""
 
 from __future__ import annotations
 
