@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ from workers.ingest import read_pcm
 
 def measure_overhead(rounds: int = 5, seconds: float = 30) -> dict[str, Any]:
     """The same chunks through a worker of the farm, and through the engine alone; in turn, on the same cores."""
-    with servers() as (places, logs), Storm(places, logs, lease=30.0) as storm:
+    # While the engine runs alone, the worker is stopped: its leases are longer than that, or it counts as dead.
+    with servers() as (places, logs), Storm(places, logs, lease=20 * seconds) as storm:
         farm = storm.farm
-        submission = storm.hand_in_file(SAMPLE, Options(language="en"))
+        submission = storm.hand_in_file(SAMPLE, Options(language="en", temperature=(0.0,)))
         transcript = held_back(farm, submission)
         work = farm.ledger.work(transcript)
         clones(farm, transcript, 4000, tenants="'tenant' || g % 3")
@@ -51,31 +53,53 @@ def measure_overhead(rounds: int = 5, seconds: float = 30) -> dict[str, Any]:
         worker = storm.other("worker", "--role", "engine", "--model", "pocket")
         storm.until_at_work(3)
         storm.until(lambda: storm.done() > 0, within=60)
-        alone, farmed = [], []
+        alone, farmed = list[_Turn](), list[_Turn]()
         for _ in range(rounds):
             worker.send_signal(signal.SIGSTOP)
             alone.append(_alone(engine, requests, seconds))
             worker.send_signal(signal.SIGCONT)
             time.sleep(5)
-            started, before = time.monotonic(), storm.done()
+            started, before, used = time.monotonic(), storm.done(), _used_by_children()
             time.sleep(seconds)
-            farmed.append((storm.done() - before) / (time.monotonic() - started))
-        ratios = [one / other for one, other in zip(farmed, alone, strict=True)]
+            farmed.append(_Turn(storm.done() - before, time.monotonic() - started, _used_by_children() - used))
+        ratios = [one.speed / other.speed for one, other in zip(farmed, alone, strict=True)]
+        work = [turn.cpu / turn.chunks for turn in (sum(alone, _Turn()), sum(farmed, _Turn()))]
         return {
             "rounds": rounds,
-            "engine_alone_chunks_per_second": round(statistics.median(alone), 2),
-            "farm_chunks_per_second": round(statistics.median(farmed), 2),
+            "engine_alone_chunks_per_second": round(statistics.median(one.speed for one in alone), 2),
+            "farm_chunks_per_second": round(statistics.median(one.speed for one in farmed), 2),
             "farm_of_engine": round(statistics.median(ratios), 3),
             "least_and_most": [round(min(ratios), 3), round(max(ratios), 3)],
+            "cpu_seconds_per_chunk": {"engine alone": round(work[0], 4), "whole farm": round(work[1], 4)},
         }
 
 
-def _alone(engine: Engine, requests: list[Request], seconds: float) -> float:
-    """Chunks a second."""
-    n, started = 0, time.monotonic()
+@dataclass(frozen=True)
+class _Turn:
+    chunks: int = 0
+    seconds: float = 0.0
+    #: Seconds of a core.
+    cpu: float = 0.0
+
+    def __add__(self, other: _Turn) -> _Turn:
+        return _Turn(self.chunks + other.chunks, self.seconds + other.seconds, self.cpu + other.cpu)
+
+    @property
+    def speed(self) -> float:
+        """Chunks a second."""
+        return self.chunks / self.seconds
+
+
+def _alone(engine: Engine, requests: list[Request], seconds: float) -> _Turn:
+    n, started, used = 0, time.monotonic(), time.process_time()
     while time.monotonic() - started < seconds:
         n += sum(1 for _ in engine.run(requests * 8))
-    return n / (time.monotonic() - started)
+    return _Turn(n, time.monotonic() - started, time.process_time() - used)
+
+
+def _used_by_children() -> float:
+    """Seconds of a core that workers, scheduler, Postgres and Redis have had."""
+    return sum(sum(one.cpu_times()[:2]) for one in psutil.Process().children(recursive=True))
 
 
 def measure_same(recordings: int = 10, seconds: int = 60) -> dict[str, Any]:

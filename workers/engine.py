@@ -54,6 +54,9 @@ class EngineWorker:
     def close(self) -> None:
         """End: what is in the slots is given up."""
         self.room.close()
+        engine = self.room.engine
+        if engine.slot_steps:
+            _log.info("its slots were in use for %.0f %% of its steps", 100 * engine.active_steps / engine.slot_steps)
         self._threads.shutdown()
 
     def transcribe(self, chunks: Sequence[tuple[int, int]], *, suspect: bool) -> None:

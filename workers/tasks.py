@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
-from celery.signals import worker_ready
+from celery.signals import setup_logging, worker_ready
 from kombu import Queue
 
 from models.engine import Engine
@@ -97,6 +97,7 @@ def _serve(app: Celery, worker: str, queues: list[str], concurrency: int, begin:
         begin: called when it takes work, and is ready for these signals.
     """
     worker_ready.connect(lambda **_: begin(), weak=False)
+    setup_logging.connect(lambda **_: None, weak=False)  # ours stays: Celery would have it tell of warnings only
     # Root is warned of for the sake of pickled messages, and ours are none.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     app.conf.task_queues = [Queue(name) for name in queues]
