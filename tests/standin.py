@@ -47,6 +47,8 @@ class StandIn:
     dtype = "float32"
     assistant = None
     n_slots = 16
+    #: It has no steps.
+    slot_steps = active_steps = 0
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.checkpoint, self.vocabulary = pocket()
