@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Engine, Integer, Select, case, column, select, tuple_, update, values
+from sqlalchemy import ColumnElement, Engine, Select, bindparam, case, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
 from storage.conditions import lapsed
-from storage.database import as_json, database_clock
+from storage.database import database_clock
 from storage.holding import held_of, hold, is_held
 from storage.records import record_of_result
 from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, TranscriptRow
@@ -79,6 +79,14 @@ class _Counted:
     sequential: bool
     #: Nothing of it is made ready.
     held: bool
+
+
+#: Keeps a result. A list of values would be one statement, too, but one that is compiled anew each time.
+_KEEP = (
+    update(ChunkRow)
+    .where(ChunkRow.transcript_id == bindparam("of"), ChunkRow.index == bindparam("at"))
+    .values(state=ChunkState.DONE, result=bindparam("heard"), worker=None, lease_until=None)
+)
 
 
 class Chunks(Transactions):
@@ -286,8 +294,7 @@ class Chunks(Transactions):
             return {}
         with self._transaction() as session:
             claims = {(one.claim.transcript, one.claim.index): one for one in finished}
-            rows = self._finish(session, [(one.claim.fence, key, one.result) for key, one in claims.items()])
-            kept = [claims[key] for key in sorted(rows)]
+            kept = [claims[key] for key in self._finish(session, claims)]
             counted = self._count_down(session, Counter(one.claim.transcript for one in kept))
             for one in kept:
                 if (its := counted[one.claim.transcript]).sequential:
@@ -295,31 +302,20 @@ class Chunks(Transactions):
             return {one.claim: counted[one.claim.transcript].open for one in kept}
 
     @staticmethod
-    def _finish(
-        session: Session, finished: Sequence[tuple[int, tuple[int, int], Mapping[str, Any]]]
-    ) -> list[tuple[int, int]]:
-        """All in one statement; returns transcript and index of those that were leased under these fences."""
-        given = values(
-            column("transcript_id", Integer),
-            column("index", Integer),
-            column("fence", Integer),
-            column("result", JSON),
-            name="given",
-        ).data([(transcript, index, fence, dict(result)) for fence, (transcript, index), result in finished])
-        given_rows = given.cte("finished")
-        rows = session.execute(
-            update(ChunkRow)
-            .where(
-                ChunkRow.transcript_id == given_rows.c.transcript_id,
-                ChunkRow.index == given_rows.c.index,
-                ChunkRow.fence == given_rows.c.fence,
-                ChunkRow.state == ChunkState.LEASED,
-            )
-            .values(state=ChunkState.DONE, result=as_json(given_rows.c.result), worker=None, lease_until=None)
-            .returning(ChunkRow.transcript_id, ChunkRow.index)
-            .execution_options(synchronize_session=False)
+    def _finish(session: Session, finished: Mapping[tuple[int, int], Finished]) -> list[tuple[int, int]]:
+        """Keep results by transcript and index; returns those that were leased under these fences, in their order."""
+        fences = [(*key, one.claim.fence) for key, one in finished.items()]
+        mine = session.execute(
+            select(*CHUNK_KEY)
+            .where(tuple_(*CHUNK_KEY, ChunkRow.fence).in_(fences), ChunkRow.state == ChunkState.LEASED)
+            .order_by(*CHUNK_KEY)
+            .with_for_update()
         )
-        return [(transcript, index) for transcript, index in rows]
+        kept = [(transcript, index) for transcript, index in mine]
+        if kept:
+            results = [{"of": key[0], "at": key[1], "heard": dict(finished[key].result)} for key in kept]
+            session.connection().execute(_KEEP, results)
+        return kept
 
     @staticmethod
     def _count_down(session: Session, done: Mapping[int, int]) -> dict[int, _Counted]:

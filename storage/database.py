@@ -54,22 +54,6 @@ def _postgres_clock(*_: Any, **__: Any) -> str:
     return "extract(epoch from clock_timestamp())"
 
 
-class as_json(FunctionElement[Any]):  # noqa: N801
-    """A value of a list of values, as the JSON that it is: Postgres takes it for a text, SQLite has no other type."""
-
-    inherit_cache = True
-
-
-@compiles(as_json, "postgresql")
-def _postgres_json(element: as_json, compiler: Any, **others: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **others)} AS JSON)"
-
-
-@compiles(as_json, "sqlite")
-def _sqlite_json(element: as_json, compiler: Any, **others: Any) -> str:
-    return str(compiler.process(element.clauses, **others))
-
-
 def open_database(where: Path | str) -> Engine:
     """Open a ledger: in a file of this machine, made if there is none, or in the Postgres of a farm, by its URL.
 
@@ -128,6 +112,7 @@ def _postgres(url: str) -> Engine:
         parsed.set(drivername="postgresql+psycopg2"),
         pool_pre_ping=True,  # a connection that the server closed is replaced, not failed with
         pool_recycle=1800,
+        executemany_mode="values_plus_batch",  # many updates go there and back once, not each for itself
         connect_args={
             "connect_timeout": 10,
             "application_name": "stenopool",
