@@ -37,7 +37,7 @@ from tests.unit.test_limits import wav
 from tests.unit.test_media import REFUSED, cut
 from workers.farm import Farm, Places
 from workers.ingest import digest_file, read_pcm
-from workers.stages import MAKE_ROOM, Stages
+from workers.stages import PAUSES, Stages
 
 INGESTED, FAILED, ACCEPTED = SubmissionState.TRANSCRIBING, SubmissionState.FAILED, SubmissionState.ACCEPTED
 
@@ -300,7 +300,7 @@ def test_a_disk_without_room_is_waited_for_a_few_times(bench: Bench, scratch: Pa
     line = f"talk.wav: there is no room for it in {scratch}; make some, or set TMPDIR to another folder"
     assert seen == [ACCEPTED, ACCEPTED, FAILED]
     assert submission.error == f"{line} (3 times)"
-    assert len(MAKE_ROOM) == ATTEMPTS - 1
+    assert len(PAUSES) == ATTEMPTS - 1
 
 
 def test_a_store_without_room_is_waited_for(bench: Bench, tmp_path: Path) -> None:
