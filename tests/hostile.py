@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 HERE = ipaddress.ip_address("127.0.0.1")
 SOUND = bytes(range(256)) * 400
@@ -20,9 +28,14 @@ Answer = Callable[[socket.socket, str], None]
 
 
 class Server:
-    """Answers each path as it is told, on 127.0.0.1; knows what it was asked."""
+    """Answers each path as it is told, on 127.0.0.1; knows what it was asked.
 
-    def __init__(self) -> None:
+    Args:
+        tls: speak it, with a certificate of its own.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -45,8 +58,11 @@ class Server:
                 return
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
+    def _begun(self, connection: socket.socket) -> socket.socket:
+        return connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True)
+
     def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
+        with suppress(OSError), self._begun(connection) as connection:
             request = b""
             while b"\r\n\r\n" not in request:
                 piece = connection.recv(4096)
@@ -106,3 +122,27 @@ def cut_at(at: int, etag: str = '"1"') -> Answer:
             ok(SOUND[:at], f"ETag: {etag}", length=len(SOUND))(connection, request)
 
     return answer
+
+
+def certificate(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
+    """One that a host of that name has made for itself: in a file, and as its server has it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    public = folder / "certificate.pem"
+    public.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    both = folder / "both.pem"
+    both.write_bytes(secret + public.read_bytes())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    return public, context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,21 @@ from pathlib import Path
 import pytest
 
 from stenopool.errors import DiskFull, FetchError
-from tests.hostile import ALLOWED, CHUNKED, HERE, SOUND, Answer, Server, chunked, cut_at, drip, moved, ok, says
+from tests.hostile import (
+    ALLOWED,
+    CHUNKED,
+    HERE,
+    SOUND,
+    Answer,
+    Server,
+    certificate,
+    chunked,
+    cut_at,
+    drip,
+    moved,
+    ok,
+    says,
+)
 from workers.addresses import Address, may_ask
 from workers.fetch import Bounds, Fetcher
 from workers.source import refusal_of
@@ -344,13 +359,39 @@ def test_a_part_of_another_file(server: Server, tmp_path: Path) -> None:
     assert path.read_bytes() == b"part"
 
 
-def test_a_certificate_of_somebody_else(tmp_path: Path) -> None:
-    """Or none at all: a server that speaks no TLS is not taken for one that does."""
-    server = Server()
-    try:
-        refused("network", f"https://media.example:{server.port}/", tmp_path / "x")
-    finally:
-        server.close()
+@pytest.fixture(scope="module")
+def trusted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ssl.SSLContext]:
+    """What a server of media.example has, where this machine trusts it."""
+    public, context = certificate(tmp_path_factory.mktemp("tls"), "media.example")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(public))
+        yield context
+
+
+def test_a_name_is_vouched_for(trusted: ssl.SSLContext, tmp_path: Path) -> None:
+    """Though it is connected to by its address: another name is not, and neither is the address itself."""
+    server = Server(trusted)
+    server.answers["/sound"] = ok()
+    url = server.url("/sound", "media.example").replace("http:", "https:")
+
+    assert fetcher().fetch(url, tmp_path / "x").size == len(SOUND)
+    line = refused("certificate", url.replace("media.", "evil."), tmp_path / "y")
+    assert line.startswith(f"https://evil.example:{server.port}/sound: its certificate does not vouch for it (Hostname")
+    refused("certificate", url.replace("media.example", "127.0.0.1"), tmp_path / "y")
+    assert len(server.asked) == 1
+    server.close()
+
+
+def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
+    """And a server that speaks no TLS at all."""
+    _, context = certificate(tmp_path, "media.example")
+    server, plain = Server(context), Server()
+    secure = [one.url("/", "media.example").replace("http:", "https:") for one in (server, plain)]
+
+    refused("certificate", secure[0], tmp_path / "x")
+    refused("network", secure[1], tmp_path / "x")
+    server.close()
+    plain.close()
 
 
 def test_a_disk_that_is_full(server: Server, tmp_path: Path) -> None:

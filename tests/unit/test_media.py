@@ -499,6 +499,12 @@ REFUSED: list[tuple[str, Callable[[Path], object], type[MediaError], str]] = [
         "is a playlist that points to other files; name those files instead",
     ),
     (
+        "radio.xspf",
+        _bytes(b'<?xml version="1.0"?>\n<playlist><trackList></trackList></playlist>'),
+        MediaUnreadable,
+        "is a playlist that points to other files; name those files instead",
+    ),
+    (
         "stream.mpd",
         _bytes(b'<?xml version="1.0"?>\n<MPD type="static"></MPD>'),
         MediaUnreadable,
