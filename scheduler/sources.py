@@ -17,9 +17,6 @@ from urllib.parse import unquote, urlsplit
 from stenopool.errors import UsageError
 from storage.foreign import read_foreign
 
-#: Longer ones are no URLs of recordings, and no database's index takes them.
-LONGEST = 2000
-
 #: What a file in a folder, or an object below a prefix, must end with to be taken for a recording.
 SUFFIXES = frozenset(
     {
@@ -51,8 +48,6 @@ def kind_of(source: str) -> Kind:
     scheme, colon, _ = source.partition("://")
     if not colon or not scheme.isalnum():
         return Kind.PATH
-    if len(source) > LONGEST:
-        raise UsageError(f"{source[:60]}…: has {len(source)} letters, and a URL may have {LONGEST}")
     match scheme.lower():
         case "http" | "https":
             return Kind.URL

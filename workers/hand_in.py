@@ -21,6 +21,9 @@ from workers.fetch import check_url
 from workers.ingest import digest_file
 from workers.media import probe
 
+#: Longer ones are no URLs of recordings, and no database's index takes them.
+LONGEST = 2000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -61,16 +64,8 @@ def check_item(item: Item, terms: Terms) -> None:
         FetchError: its URL cannot be fetched.
     """
     options_for(item, terms.options)
-    match kind_of(item.location):
-        case Kind.URL:
-            check_url(item.location)
-        case Kind.OBJECT:
-            if read_foreign(item.location).is_prefix:
-                raise UsageError(f"{item.location}: is a prefix; name one object")
-        case Kind.PATH:
-            path = Path(item.location)
-            if not path.is_file():
-                raise UsageError(f"{path}: {'is a folder; name one file' if path.is_dir() else 'does not exist'}")
+    if not _is_elsewhere(item.location) and not (path := Path(item.location)).is_file():
+        raise UsageError(f"{path}: {'is a folder; name one file' if path.is_dir() else 'does not exist'}")
 
 
 def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = None) -> Submission:
@@ -84,15 +79,8 @@ def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = N
         UsageError: its options do not fit; its key was used for something else.
         QueueFull: the tenant has as many open submissions as are allowed.
     """
-    order = _order(item, terms, None)
-    match kind_of(item.location):
-        case Kind.URL:
-            check_url(item.location)
-            return farm.desk.accept(order)
-        case Kind.OBJECT:
-            if read_foreign(item.location).is_prefix:
-                raise UsageError(f"{item.location}: is a prefix; name one object")
-            return farm.desk.accept(order)
+    if _is_elsewhere(item.location):
+        return farm.desk.accept(_order(item, terms, None))
     path = Path(item.location)
     probe(path)
     order = _order(item, terms, file_sha256 or digest_file(path))
@@ -101,6 +89,21 @@ def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = N
             return farm.desk.accept(order, there=farm.store.exists)
         except KeyError:  # also where it was removed just now, as nobody needed it any more
             farm.store.upload(path, order.source)
+
+
+def _is_elsewhere(location: str) -> bool:
+    """Whether ingest is to fetch it; what it never could is refused."""
+    match kind_of(location):
+        case Kind.PATH:
+            return False
+        case Kind.URL:
+            check_url(location)
+        case Kind.OBJECT:
+            if read_foreign(location).is_prefix:
+                raise UsageError(f"{location}: is a prefix; name one object")
+    if len(location) > LONGEST:
+        raise UsageError(f"{location[:60]}…: has {len(location)} letters, and a URL may have {LONGEST}")
+    return True
 
 
 def _order(item: Item, terms: Terms, file_sha256: str | None) -> Order:

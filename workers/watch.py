@@ -98,6 +98,8 @@ class Watch:
         return replace(item, key=key_of(identity, self._terms.how(item))), file_sha256
 
     def _files(self) -> dict[str, Hashable]:
+        if not Path(self._place).is_dir():
+            raise UsageError(f"{self._place}: is not there any more; put it back, or watch another folder")
         looks = ((path, _look(path)) for path in files_of(self._place))
         return {path: look for path, look in looks if look is not None}
 

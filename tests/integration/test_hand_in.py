@@ -81,6 +81,7 @@ def test_a_file_is_uploaded_and_what_is_elsewhere_is_not_asked_for(hand_farm: Ha
         ("https://ada:secret@host/talk.mp3", "https://host/talk.mp3: a URL with a password in it is not fetched"),
         ("https:///talk.mp3", "https:///talk.mp3: is no URL"),
         ("s3://bucket/talks/", "s3://bucket/talks/: is a prefix; name one object"),
+        ("https://host/" + "a" * 2000, f"https://host/{'a' * 47}…: has 2013 letters, and a URL may have 2000"),
         ("gopher://host/talk.mp3", "gopher://host/talk.mp3: only http, https and s3 are fetched"),
     ],
 )
