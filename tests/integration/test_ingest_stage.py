@@ -171,10 +171,10 @@ def test_what_can_be_heard_is_ingested(bench: Bench, stages: Stages, tmp_path: P
     states = [bench.ingest(stages, path) for path in (short, lying, broken)]
 
     assert [(one.state, one.error) for one in states] == [(INGESTED, None)] * 3
-    [source] = bench.farm.ledger.sources(states[0].file_sha256, split=False)
+    [source] = bench.farm.ledger.sources(states[0].file_sha256 or "", split=False)
     assert source.ended_early is not None
     assert states[1].duration == 4 * 16_000
-    [source] = bench.farm.ledger.sources(states[2].file_sha256, split=False)
+    [source] = bench.farm.ledger.sources(states[2].file_sha256 or "", split=False)
     pcm = read_pcm(bench.farm.store, source.recording, source.duration, Span(0, source.duration))
     assert set(pcm.tolist()) == {0, 8192}
 
