@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 from collections.abc import Mapping
@@ -32,7 +33,12 @@ SETTINGS = (
     Setting("STENOPOOL_MAX_HOURS", "48", "hours that a file may last"),
     Setting("STENOPOOL_MAX_CHANNELS", "64", "channels that a file may have"),
     Setting("STENOPOOL_MAX_STALL", "600", "seconds that a decoder may fall behind real time before it is given up"),
+    Setting(
+        "STENOPOOL_FETCH_ALLOW", "", "networks of your own that sources may be fetched from: 10.1.0.0/16,fd12::/48"
+    ),
 )
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _DEFAULTS = {setting.name: setting.default for setting in SETTINGS}
 
@@ -67,6 +73,8 @@ class Config:
     #: Seconds.
     keep: float = 604_800.0
     limits: Limits = field(default_factory=Limits)
+    #: Networks that sources may be fetched from, besides the public internet.
+    fetch_allow: tuple[Network, ...] = ()
 
     @property
     def farm(self) -> Path:
@@ -97,6 +105,7 @@ class Config:
             lease=_number(env, "STENOPOOL_LEASE", 1, 86_400, "seconds, from 1 to a day"),
             keep=_number(env, "STENOPOOL_KEEP", 0, 36_500 * 86_400, "seconds, up to a century"),
             limits=_limits(env),
+            fetch_allow=_networks(env, "STENOPOOL_FETCH_ALLOW"),
         )
 
 
@@ -118,6 +127,14 @@ def _limits(env: Mapping[str, str]) -> Limits:
         channels=_number(env, "STENOPOOL_MAX_CHANNELS", 1, 512, "a number from 1 to 512"),
         stall=_number(env, "STENOPOOL_MAX_STALL", 1, 86_400, "seconds, from 1 to a day"),
     )
+
+
+def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    value = env.get(name) or _DEFAULTS[name]
+    try:
+        return tuple(ipaddress.ip_network(one.strip()) for one in value.split(",") if one.strip())
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}; set it to networks such as 10.1.0.0/16,192.168.7.5") from None
 
 
 def _number(env: Mapping[str, str], name: str, least: float, most: float, wanted: str) -> float:

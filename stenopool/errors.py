@@ -2,10 +2,12 @@
 
     StenopoolError
     ├── UsageError            what was asked for does not fit together
+    │   └── KeyTaken          an idempotency key was used before, for something else
     ├── MediaError            a source that cannot become sound
     │   ├── MediaMissing      no such file, or it cannot be read
     │   ├── MediaUnreadable   it is there, but it is not audio, or broken from the start
-    │   └── MediaBeyondLimit  it is more than is taken: too large, too long, too slow to decode
+    │   ├── MediaBeyondLimit  it is more than is taken: too large, too long, too slow to decode
+    │   └── FetchError        it cannot be fetched from where it is said to be
     ├── CheckpointError       a model that is missing, damaged or of another kind
     │   ├── HubUnreachable    the model hub did not answer
     │   └── WeightsMismatch   tensors that do not fit the model (models/whisper/weights.py: it has them all)
@@ -52,6 +54,10 @@ class UsageError(StenopoolError):
     """What was asked for does not fit together."""
 
 
+class KeyTaken(UsageError):  # noqa: N818 - read as a statement
+    """An idempotency key was used before, for something else."""
+
+
 class MediaError(StenopoolError):
     """A source that cannot become sound."""
 
@@ -66,6 +72,22 @@ class MediaUnreadable(MediaError):  # noqa: N818
 
 class MediaBeyondLimit(MediaError):  # noqa: N818
     """The file is more than is taken."""
+
+
+class FetchError(MediaError):
+    """A source that cannot be fetched from where it is said to be; retryable where it may be later.
+
+    Args:
+        code: the reason, as programs and tests know it: url, scheme, credentials, host, address, redirects, status,
+            later, busy, encoding, length, size, range, pace, time, cut, empty, content, certificate or network.
+        later: seconds after which whoever has it wants to be asked again; None where nothing was said of it.
+    """
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False, later: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+        self.later = later
 
 
 class CheckpointError(StenopoolError):

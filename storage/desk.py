@@ -11,17 +11,19 @@ he comes late.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, case, delete, func, null, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from stenopool.errors import LedgerError, QueueFull
+from stenopool.errors import KeyTaken, LedgerError, QueueFull
 from storage.database import database_clock
 from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
+from storage.keys import is_elsewhere
 from storage.outbox import note
 from storage.tables import (
     ENDED,
@@ -46,11 +48,14 @@ class Order:
 
     tenant: str
     name: str
-    #: Key of the file in the object store.
+    #: Key of the file in the object store, or the URL that it is to be fetched from.
     source: str
-    file_sha256: str
+    #: None where it is to be fetched.
+    file_sha256: str | None = None
     model: str
     options: Mapping[str, Any]
+    #: What else is said of it.
+    metadata: Mapping[str, str] = field(default_factory=dict)
     split: bool = False
     again: bool = False
     lane: Lane = Lane.NORMAL
@@ -68,9 +73,11 @@ class Submission:
     tenant: str
     name: str
     source: str
-    file_sha256: str
+    #: None until it is fetched.
+    file_sha256: str | None
     model: str
     options: Mapping[str, Any]
+    metadata: Mapping[str, str]
     split: bool
     again: bool
     lane: Lane
@@ -117,10 +124,11 @@ class Desk(WaitingRoom):
         """Take an order; one with an idempotency key that this tenant used before is that earlier one.
 
         Args:
-            there: whether the object store has the file, which is kept from then on.
+            there: whether the object store has the file, which is kept from then on; not asked of what is fetched.
 
         Raises:
             KeyError: it has not.
+            KeyTaken: the earlier one is another recording, or is to be transcribed in another way.
             QueueFull: the tenant has as many open submissions as are allowed.
         """
         try:
@@ -137,6 +145,7 @@ class Desk(WaitingRoom):
             )
         )
         if known:
+            _check_same(known, order)
             return self._submission(session, known)
         tenant = session.get(TenantRow, order.tenant)
         if tenant is None:
@@ -154,13 +163,15 @@ class Desk(WaitingRoom):
                     f"{order.tenant}: {n} submissions are open, and no more than {tenant.max_queued} may be; "
                     "wait until some have ended"
                 )
-        self._alone(session, order.source)  # or it is removed between the look and the row
-        if not there(order.source):
-            raise KeyError(order.source)
+        if not is_elsewhere(order.source):
+            self._alone(session, order.source)  # or it is removed between the look and the row
+            if not there(order.source):
+                raise KeyError(order.source)
         given = asdict(order)
-        deadline = given.pop("deadline")
+        deadline, metadata = given.pop("deadline"), given.pop("metadata")
         row = SubmissionRow(
             **given,
+            metadata_=metadata,
             deadline_at=None if deadline is None else database_clock() + deadline,
             state=SubmissionState.ACCEPTED,
             created_at=database_clock(),
@@ -238,8 +249,18 @@ class Desk(WaitingRoom):
         """Prolong the lease of a claim; False where it was lost, or the submission was cancelled."""
         return self._end(submission, lease_until=database_clock() + self.lease)
 
-    def transcribing(self, submission: Submission, transcripts: Iterable[tuple[int, int]], duration: int) -> bool:
+    def transcribing(
+        self,
+        submission: Submission,
+        transcripts: Iterable[tuple[int, int]],
+        duration: int,
+        *,
+        file_sha256: str | None = None,
+    ) -> bool:
         """It is ingested: these are its transcripts, channel and id, of so many samples. False if the claim is void.
+
+        Args:
+            file_sha256: of the bytes that were ingested; None where they are those that it had before.
 
         If it has ended meanwhile, those that nobody else waits for are given up. Where one of them was given up by
         others just before, it is ingested anew.
@@ -252,6 +273,7 @@ class Desk(WaitingRoom):
                 submission,
                 state=SubmissionState.TRANSCRIBING,
                 duration=duration,
+                file_sha256=file_sha256 or submission.file_sha256,
                 error=None,
                 attempt=0,
                 **FREE,
@@ -488,4 +510,18 @@ class Desk(WaitingRoom):
         }
         settled = None if row.settled is None else SubmissionState(row.settled)
         typed = {"lane": Lane(row.lane), "state": SubmissionState(row.state), "settled": settled}
-        return Submission(**{**kept, **typed, **counted})
+        return Submission(**{**kept, **typed, **counted, "metadata": row.metadata_})
+
+
+#: What makes two orders the same work; who goes first, and what it is called, does not.
+_SAME = ("source", "model", "options", "split", "again")
+
+
+def _check_same(row: SubmissionRow, order: Order) -> None:
+    """Raises KeyTaken where an order has the key of a submission that is other work."""
+    wanted = json.loads(json.dumps({name: asdict(order)[name] for name in _SAME}))  # as the row has it: no tuples
+    if other := [name for name in _SAME if getattr(row, name) != wanted[name]]:
+        raise KeyTaken(
+            f"{order.name}: its key {order.idempotency_key!r} is that of submission {row.id}, {row.name}, which has "
+            f"another {' and another '.join(other)}; give it another key"
+        )

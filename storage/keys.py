@@ -11,6 +11,16 @@ def source_key(file_sha256: str) -> str:
     return f"{SOURCES}/{file_sha256}"
 
 
+def is_source_key(source: str) -> bool:
+    """Whether a submission's source is a file in the object store."""
+    return source.startswith(f"{SOURCES}/")
+
+
+def is_elsewhere(source: str) -> bool:
+    """Whether a submission's source is fetched from a URL."""
+    return "://" in source
+
+
 def pcm_key(recording: str) -> str:
     """A recording's samples: raw little-endian int16, 16 kHz, one channel."""
     return f"{PCM}/{recording}"

@@ -1,7 +1,8 @@
 """Needs: which objects of the store some row needs, and which rows need an object.
 
     sources       while a submission of the file is open, and for a time after one has ended that can be done again
-    pcm           while a transcript of the recording is being made
+    pcm           while a transcript of the recording is being made; where its file was fetched from elsewhere, also
+                  while its gaps can be tried again, as the same bytes may not be had twice
     transcripts   every version that a submission has published, or may publish yet
 
 An object is put before the row that needs it; it is removed only inside a transaction that finds no such row, and in
@@ -91,15 +92,28 @@ class Needs(Transactions):
             )
         )
 
-    @staticmethod
-    def _pcm(session: Session, keys: Collection[str]) -> set[str]:
+    def _pcm(self, session: Session, keys: Collection[str]) -> set[str]:
         recordings = [key.removeprefix(f"{PCM}/") for key in keys]
         making = session.scalars(
             select(TranscriptRow.recording_id).where(
                 TranscriptRow.recording_id.in_(recordings), TranscriptRow.state.in_(MAKING)
             )
         )
-        return set(map(pcm_key, making))
+        mendable = session.scalars(
+            select(TranscriptRow.recording_id)
+            .join(SubmissionTranscriptRow, SubmissionTranscriptRow.transcript_id == TranscriptRow.id)
+            .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
+            .where(
+                TranscriptRow.recording_id.in_(recordings),
+                SubmissionRow.source.contains("://"),
+                or_(
+                    SubmissionRow.settled.is_not(None),
+                    (SubmissionRow.state == SubmissionState.COMPLETED_WITH_GAPS)
+                    & (SubmissionRow.ended_at > database_clock() - self._keep),
+                ),
+            )
+        )
+        return set(map(pcm_key, [*making, *mendable]))
 
     @staticmethod
     def _transcripts(session: Session, keys: Collection[str]) -> set[str]:

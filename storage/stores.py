@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from stenopool.errors import UsageError
@@ -13,6 +14,13 @@ from storage.objects import ObjectStore, is_key
 _HOW = "an object store is a folder, or s3://bucket/prefix?endpoint=https://host:port&region=name"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters and more: what is shorter is a disk of Windows
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")  # S3 of old took more than Amazon does today
+
+
+class BucketOptions(TypedDict):
+    """Where a bucket is; None for what boto3 is configured for."""
+
+    endpoint: str | None
+    region: str | None
 
 
 def open_store(url: str, *, attempts: int = 8, timeout: float = 30.0) -> ObjectStore:
@@ -56,25 +64,31 @@ def _folder(url: str, parts: SplitResult) -> ObjectStore:
 def _bucket(url: str, parts: SplitResult, attempts: int, timeout: float) -> ObjectStore:
     from storage.s3 import S3Store  # boto3 takes half a second, and one machine does without
 
+    options = read_bucket(url, parts, _HOW)
     prefix = unquote(parts.path).strip("/")
-    if not _BUCKET.fullmatch(parts.netloc):
-        raise UsageError(f"{url}: no bucket can have that name; {_HOW}")
     if prefix and not is_key(prefix):
         raise UsageError(f"{url}: a prefix is a path of plain names (letters, digits, - _ .), not {prefix!r}")
+    return S3Store(parts.netloc, prefix, **options, attempts=attempts, timeout=timeout)
+
+
+def read_bucket(url: str, parts: SplitResult, how: str) -> BucketOptions:
+    """Where the bucket of an s3:// URL is, by its query; whatever its path is.
+
+    Args:
+        how: what such a URL looks like, for whoever gave another.
+
+    Raises:
+        UsageError: no bucket can have that name, or the query says something else.
+    """
+    if not _BUCKET.fullmatch(parts.netloc):
+        raise UsageError(f"{url}: no bucket can have that name; {how}")
     given = parse_qsl(parts.query, keep_blank_values=True)
     options = dict(given)
     if len(options) < len(given) or not options.keys() <= {"endpoint", "region"} or not all(options.values()):
-        raise UsageError(f"{url}: what is ?{parts.query} for? {_HOW}")
+        raise UsageError(f"{url}: what is ?{parts.query} for? {how}")
     if "endpoint" in options and not _is_endpoint(options["endpoint"]):
         raise UsageError("the endpoint of an object store is https://host:port, without a path or credentials")
-    return S3Store(
-        parts.netloc,
-        prefix,
-        endpoint=options.get("endpoint"),
-        region=options.get("region"),
-        attempts=attempts,
-        timeout=timeout,
-    )
+    return {"endpoint": options.get("endpoint"), "region": options.get("region")}
 
 
 def _is_endpoint(text: str) -> bool:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0004"
+REVISION = "0005"
 
 
 class Lane(IntEnum):
@@ -158,11 +158,16 @@ class SubmissionRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
     name: Mapped[str] = mapped_column(comment="what people call it, and its outputs are named after")
-    source: Mapped[str] = mapped_column(comment="key of the file in the object store")
-    file_sha256: Mapped[str] = mapped_column(String(64), comment="of the file's bytes")
+    source: Mapped[str] = mapped_column(
+        comment="key of the file in the object store, or the URL that it is fetched from"
+    )
+    file_sha256: Mapped[str | None] = mapped_column(String(64), comment="of the file's bytes; null until it is fetched")
     idempotency_key: Mapped[str | None] = mapped_column(String(200), comment="a second submission with it is the first")
     model: Mapped[str] = mapped_column(comment="as it was named")
     options: Mapped[dict[str, object]] = mapped_column(JSON, comment="what changes the text, besides the model")
+    metadata_: Mapped[dict[str, str]] = mapped_column(
+        "metadata", JSON, server_default=text("'{}'"), comment="what else was said of it by whoever handed it in"
+    )
     split: Mapped[bool] = mapped_column(comment="a transcript per channel; else they are mixed")
     again: Mapped[bool] = mapped_column(comment="done again though it is done")
     lane: Mapped[int] = mapped_column(SmallInteger)

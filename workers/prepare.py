@@ -38,6 +38,8 @@ class Prepared:
     source: SourceFile
     sources: tuple[Source, ...]
     works: tuple[Work, ...]
+    #: SHA-256 of the file's bytes.
+    file_sha256: str
 
     @property
     def known(self) -> bool:
@@ -103,7 +105,7 @@ def prepare(
     # Another process may have finished these samples, and removed them, just before they were planned here.
     if not all(work.complete or has_pcm(store, recording, work.duration) for recording, work in works.items()):
         decode()
-    return Prepared(source, sources, tuple(works[one.recording] for one in heard))
+    return Prepared(source, sources, tuple(works[one.recording] for one in heard), file_sha256)
 
 
 def mend(
@@ -174,7 +176,7 @@ def _known(
     ]
     if not sources or len(usable) < len(sources):
         return None
-    return Prepared(source, tuple(sources), tuple(usable))
+    return Prepared(source, tuple(sources), tuple(usable), file_sha256)
 
 
 def _plan(one: Ingested, assignment: Assignment, ledger: Ledger, queued: Queued | None) -> Work:

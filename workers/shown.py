@@ -16,7 +16,8 @@ from workers.publish import output_name
 
 def shown_of(farm: Farm, submission: Submission, version: int | None = None) -> list[tuple[Work, Transcript]]:
     """A submission's transcripts, by channel, as far as they are complete; in another version, if one is named."""
-    sources = {source.channel: source for source in farm.ledger.sources(submission.file_sha256, split=submission.split)}
+    known = farm.ledger.sources(submission.file_sha256, split=submission.split) if submission.file_sha256 else []
+    sources = {source.channel: source for source in known}
     found = []
     for channel, transcript in submission.transcripts:
         work = farm.ledger.shown(transcript) if version is None else _version(farm, transcript, version)

@@ -40,7 +40,7 @@ _PLAYLIST = "is a playlist that points to other files; name those files instead"
 _CUT_INDEX = "its index (moov) is missing or cut: the recording was not finalised; fetch it again or repair it"
 #: What a file's first bytes, in lower case, say it is where that is no recording, and what to do about it.
 _SIGNATURES: dict[str, tuple[bytes, ...]] = {
-    _PLAYLIST: (b"#extm3u", b"[playlist]", b"ffconcat", b"<asx", b"<smil"),
+    _PLAYLIST: (b"#extm3u", b"[playlist]", b"ffconcat", b"<asx", b"<smil", b"<playlist"),
     "is a session description, not a recording; record the session first": (b"v=0\r\no=", b"v=0\no="),
     "is a web page, not audio or video; download the recording itself": (b"<!doctype html", b"<html"),
     "is a git LFS pointer, not the recording; run 'git lfs pull'": (b"version https://git-lfs",),
@@ -136,14 +136,19 @@ def _refusal(source: Source) -> str | None:
     head = source.peek(0, HEAD)
     if source.failure is not None:
         return f"cannot be read ({source.failure.strerror})"
+    if not head.strip(b"\0") and not source.peek(0, 1 << 20).strip(b"\0"):
+        return "holds only zero bytes, as a download that never finished does; fetch it again"
+    return refusal_of(head)
+
+
+def refusal_of(head: bytes) -> str | None:
+    """Why what begins so is no recording, as far as its first `HEAD` bytes tell."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for refusal, signatures in _SIGNATURES.items():
         if start.startswith(signatures):
             return refusal
-    if start.startswith(b"<?xml") and b"<mpd" in start:
+    if start.startswith(b"<?xml") and any(mark in start for mark in (b"<mpd", b"<playlist", b"<smil", b"<asx")):
         return _PLAYLIST
-    if not head.strip(b"\0") and not source.peek(0, 1 << 20).strip(b"\0"):
-        return "holds only zero bytes, as a download that never finished does; fetch it again"
     if _is_text(head):
         return "is text, not audio or video"
     return None

@@ -7,6 +7,7 @@ holds the lease does the work, and a fence keeps the late from being heard.
 from __future__ import annotations
 
 import logging
+import random
 import re
 import tempfile
 import threading
@@ -15,24 +16,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path, PurePath
+from typing import Any
 
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
 from stenopool.config import Limits
 from stenopool.domain import DType, Provenance, Transcript
-from stenopool.errors import DiskFull, LedgerUnreachable, MediaBeyondLimit, OutOfRoom, StenopoolError, StoreError
+from stenopool.errors import (
+    DiskFull,
+    FetchError,
+    LedgerUnreachable,
+    MediaBeyondLimit,
+    OutOfRoom,
+    StenopoolError,
+    StoreError,
+)
 from stenopool.options import options_of
 from storage.desk import Submission
-from storage.keys import pcm_key
+from storage.keys import is_elsewhere, is_source_key, pcm_key
 from storage.ledger import Queued, Work
+from storage.objects import ObjectStore
 from storage.records import provenance_of_record
 from storage.tables import SubmissionState
 from storage.waiting import ATTEMPTS
 from workers.aggregate import aggregate
 from workers.assignment import Assignment, assign, engine_key
 from workers.decoders import Decoders
+from workers.elsewhere import Elsewhere
 from workers.farm import Farm
-from workers.ingest import Stopped, enough_memory
+from workers.fetch import Bounds, Fetcher
+from workers.ingest import Ingested, Stopped, enough_memory
 from workers.limits import beyond
 from workers.patience import patiently
 from workers.prepare import SourceFile, mend, prepare
@@ -43,8 +56,9 @@ _log = logging.getLogger(__name__)
 
 #: Seconds after which something that did not answer is tried again; where somebody has to mend it first, the second.
 PATIENCE, LONG_PATIENCE = 10.0, 60.0
-#: Seconds after which a machine that had no room is tried again: after the first time, after the second.
-MAKE_ROOM = (60.0, 600.0)
+#: Seconds after which it is tried again where this machine had no room, or what is fetched could not be had: after the
+#: first time, after the second.
+PAUSES = (60.0, 600.0)
 
 
 class Stages:
@@ -53,12 +67,14 @@ class Stages:
     Args:
         worker: this process, in the ledger.
         limits: what files may be; None for what is set where nothing is.
+        fetcher: gets what lies elsewhere; None for one that knows the public internet only.
     """
 
-    def __init__(self, farm: Farm, worker: str, limits: Limits | None = None) -> None:
+    def __init__(self, farm: Farm, worker: str, limits: Limits | None = None, fetcher: Fetcher | None = None) -> None:
         self._farm = farm
         self._worker = worker
         self._limits = limits or Limits()
+        self._elsewhere = Elsewhere(fetcher or Fetcher(Bounds(size=self._limits.size)))
         self._decoders = Decoders(self._limits)
         self._planning = threading.Lock()
         self._closing = threading.Event()
@@ -92,17 +108,19 @@ class Stages:
 
     def _ingest(self, submission: Submission, path: Path) -> None:
         with self._held(submission) as stop:
-            self._fetch(submission.source, path)
             source = SourceFile(path, submission.name)
             begin = self._whole if submission.settled is None else self._gaps
-            works = begin(submission, source, stop)
+            works, file_sha256 = begin(submission, source, stop)
         transcripts = [(channel, work.id) for channel, work in works]
         duration = sum(work.duration for _, work in works)
-        patiently(lambda: self._farm.desk.transcribing(submission, transcripts, duration))
+        patiently(lambda: self._farm.desk.transcribing(submission, transcripts, duration, file_sha256=file_sha256))
 
-    def _whole(self, submission: Submission, source: SourceFile, stop: threading.Event) -> list[tuple[int, Work]]:
-        """The transcripts of a submission, by channel, begun or known."""
+    def _whole(
+        self, submission: Submission, source: SourceFile, stop: threading.Event
+    ) -> tuple[list[tuple[int, Work]], str]:
+        """The transcripts of a submission, by channel, begun or known; and the hash of its file."""
         assignment = self._assignment(submission)
+        self._fetch(submission.source, source.path, stop)
         prepared = prepare(
             source,
             assignment,
@@ -114,10 +132,19 @@ class Stages:
             progress=lambda _: None,
             queued=_queued(submission, assignment.provenance),
         )
-        return [(source.channel, work) for source, work in zip(prepared.sources, prepared.works, strict=True)]
+        works = [(source.channel, work) for source, work in zip(prepared.sources, prepared.works, strict=True)]
+        return works, prepared.file_sha256
 
-    def _gaps(self, submission: Submission, source: SourceFile, stop: threading.Event) -> list[tuple[int, Work]]:
+    def _gaps(
+        self, submission: Submission, source: SourceFile, stop: threading.Event
+    ) -> tuple[list[tuple[int, Work]], None]:
         """New versions of the transcripts that it has, in which only their gaps are to be transcribed."""
+
+        def decode(path: Path, store: ObjectStore, **how: Any) -> list[Ingested]:
+            if not path.exists():  # where the samples are there, nothing of the file is needed
+                self._fetch(submission.source, path, stop)
+            return self._decoders.ingest(path, store, **how)
+
         mended = mend(
             source,
             [transcript for _, transcript in submission.transcripts],
@@ -125,30 +152,48 @@ class Stages:
             self._farm.store,
             split=submission.split,
             queued=lambda work: _queued(submission, provenance_of_record(work.provenance)),
-            ingest=self._decoders.ingest,
+            ingest=decode,
             stop=stop,
         )
-        return [(channel, work) for (channel, _), work in zip(submission.transcripts, mended, strict=True)]
+        return [(channel, work) for (channel, _), work in zip(submission.transcripts, mended, strict=True)], None
 
-    def _fetch(self, source: str, path: Path) -> None:
-        store = self._farm.store
-        if reason := beyond(self._limits, size=store.size(source) or 0):
-            raise MediaBeyondLimit(f"{path}: {reason}")
+    def _fetch(self, source: str, path: Path, stop: threading.Event) -> None:
+        """The file, from the object store or from elsewhere; nothing else of this machine or network is opened."""
         try:
-            store.download(source, path)
+            if is_elsewhere(source):
+                self._elsewhere.fetch(source, path, stop)
+            elif is_source_key(source):
+                self._download(source, path)
+            else:
+                raise FetchError("scheme", f"{shown(source)}: is no place that workers look in; submit the file itself")
         except DiskFull as error:
             raise OutOfRoom(
                 f"{path}: there is no room for it in {path.parents[1]}; make some, or set TMPDIR to another folder"
             ) from error
 
+    def _download(self, key: str, path: Path) -> None:
+        store = self._farm.store
+        if reason := beyond(self._limits, size=store.size(key) or 0):
+            raise MediaBeyondLimit(f"{path}: {reason}")
+        store.download(key, path)
+
     def _not_done(self, submission: Submission, error: StenopoolError, reason: str) -> None:
-        """It is tried again where that can help: a few times without room, for ever where a store refuses."""
+        """It is tried again where that can help.
+
+        A few times without room, and where a host elsewhere fails; whenever a host says that it should be; for ever
+        where a store refuses.
+        """
         desk = self._farm.desk
-        if isinstance(error, OutOfRoom) and submission.attempt >= ATTEMPTS:
-            patiently(lambda: desk.failed(submission, f"{reason} ({ATTEMPTS} times)"))
-        elif isinstance(error, OutOfRoom):
-            pause = MAKE_ROOM[submission.attempt - 1]
-            patiently(lambda: desk.postponed(submission, reason, pause, counts=True))
+        elsewhere = isinstance(error, FetchError)
+        if isinstance(error, FetchError) and error.later is not None:
+            later = error.later * random.uniform(1.0, 1.1)  # a fleet does not come at once
+            patiently(lambda: desk.postponed(submission, reason, later))
+        elif isinstance(error, OutOfRoom) or (elsewhere and error.retryable):
+            if submission.attempt >= ATTEMPTS:
+                patiently(lambda: desk.failed(submission, f"{reason} ({ATTEMPTS} times)"))
+            else:
+                pause = PAUSES[submission.attempt - 1]
+                patiently(lambda: desk.postponed(submission, reason, pause, counts=True))
         elif error.retryable:
             patiently(lambda: desk.postponed(submission, reason, PATIENCE))
         elif isinstance(error, StoreError):
@@ -170,6 +215,8 @@ class Stages:
             with self._held(submission):
                 transcripts, _ = put_files(self._farm, submission)
             patiently(lambda: desk.published(submission, _state(transcripts)))
+            if is_elsewhere(submission.source) and any(transcript.coverage.gaps for transcript in transcripts):
+                return  # the same bytes may not be had again: its gaps are tried again by these samples
             for transcript in transcripts:
                 remove = partial(self._farm.store.delete, pcm_key(transcript.recording))
                 self._farm.ledger.unless_needed(transcript.recording, remove)

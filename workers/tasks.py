@@ -15,13 +15,14 @@ from kombu import Queue
 
 from models.engine import Engine
 from scheduler.broker import INGEST, MERGE, PUBLISH, engine_queue
-from stenopool.config import Limits
+from stenopool.config import Limits, Network
 from stenopool.errors import StenopoolError
 from storage.tables import Lane
 from workers.assignment import engine_key_of
 from workers.decoders import usable_cores
 from workers.engine import EngineWorker
 from workers.farm import Farm
+from workers.fetch import Bounds, Fetcher
 from workers.lifecycle import alive, join, new_worker, self_test
 from workers.stages import Stages
 
@@ -31,11 +32,15 @@ _log = logging.getLogger(__name__)
 IN_FLIGHT = 2
 
 
-def run_stages(farm: Farm, roles: Sequence[str], limits: Limits) -> int:
-    """Be a worker that ingests, merges or publishes, until a signal ends it; returns the exit status."""
+def run_stages(farm: Farm, roles: Sequence[str], limits: Limits, allowed: tuple[Network, ...] = ()) -> int:
+    """Be a worker that ingests, merges or publishes, until a signal ends it; returns the exit status.
+
+    Args:
+        allowed: networks that sources may be fetched from besides the public internet.
+    """
     worker = new_worker("+".join(roles))
     app = farm.broker.app
-    stages = Stages(farm, worker.id, limits)
+    stages = Stages(farm, worker.id, limits, Fetcher(Bounds(size=limits.size), allowed))
     # What ends work goes before what begins more.
     works = {"publish": (PUBLISH, stages.publish), "merge": (MERGE, stages.merge), "ingest": (INGEST, stages.ingest)}
     for role in roles:

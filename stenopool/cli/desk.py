@@ -1,4 +1,4 @@
-"""The desk on the command line: hand recordings in to a farm, see what becomes of them, fetch their transcripts."""
+"""The desk on the command line: see what becomes of what was handed in, change it, fetch the transcripts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stenopool.cli.options import SectionedCommand, decoding_options, taken
-from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, clock, error_line, formats_option, output_stems
+from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, clock, formats_option, output_stems
 from stenopool.config import Config
 from stenopool.domain import CoverageKind
-from stenopool.errors import StenopoolError, UsageError
 
 if TYPE_CHECKING:
     from storage.desk import Submission
     from workers.farm import Farm
-
-LANES = ("urgent", "normal", "bulk")
 
 #: Seconds between two looks at what is waited for.
 LOOK_EVERY = 0.5
@@ -42,89 +38,6 @@ def _farm() -> Iterator[Farm]:
         farm.close()
 
 
-@click.command(cls=SectionedCommand, no_args_is_help=True)
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-m", "--model", default="pocket", show_default=True, help="As of transcribe; an engine must have it.")
-@click.option("--lane", type=click.Choice(LANES), default="normal", show_default=True, help="Who goes first.")
-@click.option("--tenant", default="default", show_default=True, help="Whose work it is.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Within tenant and lane, the higher first.")
-@click.option("--deadline", type=click.FloatRange(min=0), metavar="SECONDS", help="Those due first go first.")
-@click.option("--key", help="A second submission with the same key is the first one. For one file.")
-@click.option(
-    "--channels",
-    type=click.Choice(["mix", "split"]),
-    default="mix",
-    show_default=True,
-    help="Mix all channels, or make a transcript of each.",
-)
-@click.option("--force", is_flag=True, help="Do again what is done already.")
-@click.option("--wait", "wait_for", is_flag=True, help="Wait until they are done.")
-@_AS_JSON
-@decoding_options
-def submit(files: Sequence[str], **arguments: Any) -> None:
-    """Hand in audio and video files to a farm; prints the id of each.
-
-    \b
-    Example:
-      stenopool submit talk.mp3 call.wav --lane urgent --wait
-    """
-    options = taken(arguments)
-    key, wait_for, as_json = arguments["key"], arguments["wait_for"], arguments["as_json"]
-    output_stems(files)  # names that would write the same outputs are refused now, not when they are fetched
-    if key is not None and len(files) > 1:
-        raise UsageError(f"--key is for one file, and {len(files)} are named")
-    from workers.media import probe
-
-    context = click.get_current_context()
-    code, accepted = OK, []
-    with _farm() as farm:
-        for name in files:
-            path = Path(name)
-            try:
-                probe(path)
-                accepted.append(_hand_in(farm, path, name, options=asdict(options), **arguments))
-            except StenopoolError as error:
-                click.echo(error_line(error, path, name), err=True)
-                code = FAILED
-                continue
-            if not as_json:
-                click.echo(f"{accepted[-1].id}\t{name}")
-        if wait_for and accepted:
-            code = max(code, _wait(farm, [one.id for one in accepted], quiet=as_json))
-            accepted = [farm.desk.submission(one.id) for one in accepted]
-    if as_json:
-        click.echo(json.dumps([_record(one) for one in accepted], indent=2))
-    context.exit(code)
-
-
-def _hand_in(farm: Farm, path: Path, name: str, **arguments: Any) -> Submission:
-    from storage.desk import Order
-    from storage.keys import source_key
-    from storage.tables import Lane
-    from workers.ingest import digest_file
-
-    digest = digest_file(path)
-    order = Order(
-        tenant=arguments["tenant"],
-        name=name,
-        source=source_key(digest),
-        file_sha256=digest,
-        model=arguments["model"],
-        options=arguments["options"],
-        split=arguments["channels"] == "split",
-        again=arguments["force"],
-        lane=Lane[arguments["lane"].upper()],
-        priority=arguments["priority"],
-        deadline=arguments["deadline"],
-        idempotency_key=arguments["key"],
-    )
-    while True:
-        try:
-            return farm.desk.accept(order, there=farm.store.exists)
-        except KeyError:  # also where it was removed just now, as nobody needed it any more
-            farm.store.upload(path, order.source)
-
-
 @click.command()
 @click.option("--tenant", help="Of this tenant only.")
 @click.option("--open", "open_only", is_flag=True, help="Those only that have not ended.")
@@ -141,7 +54,7 @@ def status(tenant: str | None, open_only: bool, limit: int, as_json: bool) -> No
         submissions = farm.desk.submissions(tenant=tenant, open_only=open_only, limit=limit)
         workers = farm.fleet.workers()
     if as_json:
-        record = {"submissions": list(map(_record, submissions)), "workers": [asdict(one) for one in workers]}
+        record = {"submissions": list(map(record_of, submissions)), "workers": [asdict(one) for one in workers]}
         click.echo(json.dumps(record, indent=2))
         return
     from stenopool.cli.models import table
@@ -188,10 +101,12 @@ def show(id: int, as_json: bool) -> None:
         for transcript in transcripts
     ]
     if as_json:
-        click.echo(json.dumps(_record(submission) | {"transcripts": coverage, "versions": versions}, indent=2))
+        click.echo(json.dumps(record_of(submission) | {"transcripts": coverage, "versions": versions}, indent=2))
         return
-    for name, value in _record(submission).items():
-        if value not in (None, False, {}):
+    for name, value in record_of(submission).items():
+        if isinstance(value, dict):
+            value = "; ".join(f"{key}: {said}" for key, said in value.items())
+        if value not in (None, False, ""):
             click.echo(f"{name:<12}{value}")
     for transcript in transcripts:
         channel = "" if transcript.channel is None else f", channel {transcript.channel}"
@@ -288,11 +203,11 @@ def wait(ids: Sequence[int], quiet: bool) -> None:
       stenopool wait 7 8
     """
     with _farm() as farm:
-        code = _wait(farm, list(dict.fromkeys(ids)), quiet=quiet)
+        code = wait_until_ended(farm, list(dict.fromkeys(ids)), quiet=quiet)
     click.get_current_context().exit(code)
 
 
-def _wait(farm: Farm, ids: Sequence[int], *, quiet: bool) -> int:
+def wait_until_ended(farm: Farm, ids: Sequence[int], *, quiet: bool) -> int:
     """The exit code that says what became of them."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -354,10 +269,11 @@ retry = _change(
     "Do again what failed or was cancelled; of what has gaps, only these.",
 )
 
-COMMANDS: tuple[click.Command, ...] = (submit, status, show, fetch, wait, cancel, pause, resume, retry)
+COMMANDS: tuple[click.Command, ...] = (status, show, fetch, wait, cancel, pause, resume, retry)
 
 
-def _record(one: Submission) -> dict[str, Any]:
+def record_of(one: Submission) -> dict[str, Any]:
+    """A submission, for programs."""
     return {
         "id": one.id,
         "name": one.name,
@@ -366,6 +282,8 @@ def _record(one: Submission) -> dict[str, Any]:
         "state": one.state.value,
         "paused": one.paused,
         "error": one.error,
+        "source": one.source,
+        "metadata": dict(one.metadata),
         "model": one.model,
         "seconds": None if one.duration is None else one.duration / 16_000,
         "chunks": one.chunks_total,

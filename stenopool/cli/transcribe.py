@@ -89,7 +89,7 @@ def transcribe(files: Sequence[str], **arguments: Any) -> None:
     stems = output_stems(files)
     options, loading = taken(arguments), taken_loading(arguments)
     context = click.get_current_context()
-    with _spooled_stdin(files) as paths:
+    with spooled_stdin(files) as paths:
         code = _Command(options=options, loading=loading, stop=context.obj, **arguments).run(files, paths, stems)
     context.exit(code)
 
@@ -199,7 +199,7 @@ def output_stems(files: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _spooled_stdin(files: Sequence[str]) -> Iterator[list[Path]]:
+def spooled_stdin(files: Sequence[str]) -> Iterator[list[Path]]:
     """Paths of the files; standard input is kept in one first, because most containers must be sought in."""
     with contextlib.ExitStack() as stack:
         paths = []

@@ -20,6 +20,7 @@ from sqlalchemy import create_engine
 
 from tests import sounds
 from tests.faults.history import violations
+from tests.hostile import Server, ok
 
 S = 16_000  # one second
 LEASE = 4  # seconds
@@ -71,7 +72,12 @@ def command(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess
     """A command in the farm's home."""
     done = subprocess.run(
         [sys.executable, "-m", "stenopool", *map(str, arguments)],
-        env={**os.environ, "STENOPOOL_HOME": str(folder / "home"), "STENOPOOL_LEASE": str(LEASE)},
+        env={
+            **os.environ,
+            "STENOPOOL_HOME": str(folder / "home"),
+            "STENOPOOL_LEASE": str(LEASE),
+            "STENOPOOL_FETCH_ALLOW": "127.0.0.1/32",
+        },
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -154,6 +160,22 @@ def test_silence_and_what_is_no_sound(farm: Farm) -> None:
     assert (silence["name"], silence["state"]) == ("silence.wav", "completed_empty")
     lines = done.stderr.splitlines()
     assert lines == ["stenopool: diary.mp3: is text, not audio or video", "stenopool: nothing.mp3: does not exist"]
+
+
+def test_a_url_is_as_good_as_a_file(farm: Farm, folder: Path) -> None:
+    """Fetched by a process of the farm, which is told that it may; what is said of it comes back."""
+    server = Server()
+    server.answers["/talk0.mp3"] = ok((folder / "talk0.mp3").read_bytes())
+    manifest = folder / "talks.jsonl"
+    manifest.write_text(json.dumps({"source": server.url("/talk0.mp3"), "show": "Waves"}))
+
+    [id] = farm.submit("--manifest", manifest, "--wait")
+    farm.run("fetch", str(id), "-o", "fetched", "--format", "txt")
+    server.close()
+
+    shown = farm.show(id)
+    assert (shown["state"], shown["metadata"]) == ("completed", {"show": "Waves"})
+    assert (folder / "fetched" / "talk0.txt").read_text() == (folder / "farm" / "talk0.txt").read_text()
 
 
 def test_the_language_is_detected_and_options_travel(farm: Farm) -> None:

@@ -37,7 +37,7 @@ from tests.unit.test_limits import wav
 from tests.unit.test_media import REFUSED, cut
 from workers.farm import Farm, Places
 from workers.ingest import digest_file, read_pcm
-from workers.stages import MAKE_ROOM, Stages
+from workers.stages import PAUSES, Stages
 
 INGESTED, FAILED, ACCEPTED = SubmissionState.TRANSCRIBING, SubmissionState.FAILED, SubmissionState.ACCEPTED
 
@@ -171,10 +171,10 @@ def test_what_can_be_heard_is_ingested(bench: Bench, stages: Stages, tmp_path: P
     states = [bench.ingest(stages, path) for path in (short, lying, broken)]
 
     assert [(one.state, one.error) for one in states] == [(INGESTED, None)] * 3
-    [source] = bench.farm.ledger.sources(states[0].file_sha256, split=False)
+    [source] = bench.farm.ledger.sources(states[0].file_sha256 or "", split=False)
     assert source.ended_early is not None
     assert states[1].duration == 4 * 16_000
-    [source] = bench.farm.ledger.sources(states[2].file_sha256, split=False)
+    [source] = bench.farm.ledger.sources(states[2].file_sha256 or "", split=False)
     pcm = read_pcm(bench.farm.store, source.recording, source.duration, Span(0, source.duration))
     assert set(pcm.tolist()) == {0, 8192}
 
@@ -300,7 +300,7 @@ def test_a_disk_without_room_is_waited_for_a_few_times(bench: Bench, scratch: Pa
     line = f"talk.wav: there is no room for it in {scratch}; make some, or set TMPDIR to another folder"
     assert seen == [ACCEPTED, ACCEPTED, FAILED]
     assert submission.error == f"{line} (3 times)"
-    assert len(MAKE_ROOM) == ATTEMPTS - 1
+    assert len(PAUSES) == ATTEMPTS - 1
 
 
 def test_a_store_without_room_is_waited_for(bench: Bench, tmp_path: Path) -> None:

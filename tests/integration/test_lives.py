@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -47,9 +48,9 @@ def planned(farm: HandFarm, one: Submission, act: Act) -> Late:
     """Between the plan and the word that it is made."""
     transcribing = farm.farm.desk.transcribing
 
-    def first(*given: object) -> bool:
+    def first(*given: Any, **named: Any) -> bool:
         act(one.id)
-        return transcribing(*given)  # type: ignore[arg-type]
+        return transcribing(*given, **named)
 
     vars(farm.farm.desk)["transcribing"] = first
     farm.ingest()

@@ -165,7 +165,7 @@ def test_a_transcript_for_nobody_is_given_up(farm: HandFarm) -> None:
     def die() -> None:
         raise SystemExit
 
-    farm.farm.desk.transcribing = lambda *_: die()  # type: ignore[method-assign, assignment]
+    farm.farm.desk.transcribing = lambda *_, **__: die()  # type: ignore[method-assign, assignment]
     with pytest.raises(SystemExit):
         farm.ingest()
     del farm.farm.desk.transcribing

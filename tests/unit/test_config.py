@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_MAX_HOURS": "48",
         "STENOPOOL_MAX_CHANNELS": "64",
         "STENOPOOL_MAX_STALL": "600",
+        "STENOPOOL_FETCH_ALLOW": "",
     }
 
     assert defaults == {
@@ -58,6 +60,7 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_MAX_HOURS": "2",
         "STENOPOOL_MAX_CHANNELS": "8",
         "STENOPOOL_MAX_STALL": "30",
+        "STENOPOOL_FETCH_ALLOW": "10.1.0.0/16, fd12::/48,192.168.7.5",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
     assert Config.from_env(env) == Config(
@@ -69,6 +72,7 @@ def test_each_setting_has_its_field() -> None:
         lease=5.0,
         keep=3600.0,
         limits=Limits(size=5e8, seconds=7200.0, channels=8, stall=30.0),
+        fetch_allow=tuple(map(ip_network, ("10.1.0.0/16", "fd12::/48", "192.168.7.5"))),
     )
 
 
@@ -134,6 +138,13 @@ def test_a_limit_that_is_none_is_refused(name: str, value: str, wanted: str) -> 
     """As a lease."""
     with pytest.raises(UsageError, match=f"^{name} is '{value}'; set it to {wanted}$"):
         Config.from_env({name: value})
+
+
+@pytest.mark.parametrize("value", ["my network", "10.1.2.3/16", "10.0.0.0/8 192.168.0.0/16"])
+def test_networks_that_are_none_are_refused(value: str) -> None:
+    """Also one whose address is not its first: which network was meant?"""
+    with pytest.raises(UsageError, match=r"^STENOPOOL_FETCH_ALLOW: .*; set it to networks such as 10.1.0.0/16,192.16"):
+        Config.from_env({"STENOPOOL_FETCH_ALLOW": value})
 
 
 def test_the_readme_lists_the_settings() -> None:

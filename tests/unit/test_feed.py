@@ -154,7 +154,7 @@ class Gates:
         assert self.gates[source.name].wait(10)
         if source.name == "bad":
             raise MediaError("bad: is not audio")
-        return Prepared(source, (), ())
+        return Prepared(source, (), (), "")
 
 
 def source(name: str) -> SourceFile:

@@ -499,6 +499,12 @@ REFUSED: list[tuple[str, Callable[[Path], object], type[MediaError], str]] = [
         "is a playlist that points to other files; name those files instead",
     ),
     (
+        "radio.xspf",
+        _bytes(b'<?xml version="1.0"?>\n<playlist><trackList></trackList></playlist>'),
+        MediaUnreadable,
+        "is a playlist that points to other files; name those files instead",
+    ),
+    (
         "stream.mpd",
         _bytes(b'<?xml version="1.0"?>\n<MPD type="static"></MPD>'),
         MediaUnreadable,
@@ -625,17 +631,24 @@ def test_a_name_with_a_line_break_stays_on_one_line(tmp_path: Path) -> None:
     assert str(caught.value) == f"{str(tmp_path / 'a')[:-1]!r}".removesuffix("'") + "a\\nb.wav': does not exist"
 
 
-def test_ffmpeg_itself_may_open_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.ffconcat", "ffconcat version 1.0\nfile '{}'\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"),
+    ],
+)
+def test_ffmpeg_itself_may_open_nothing_else(tmp_path: Path, name: str, text: str) -> None:
     """Were a playlist not recognised here, FFmpeg would refuse it, though it would follow it by itself."""
-    good = sounds.write(tmp_path / "good.wav", sounds.tone(1))
-    playlist = tmp_path / "list.ffconcat"
-    playlist.write_text(f"ffconcat version 1.0\nfile '{good.name}'\n")
+    good = sounds.write(tmp_path / "good.ts", sounds.tone(1), encoder="mp2", container="mpegts")
+    playlist = tmp_path / name
+    playlist.write_text(text.format(good.name))
     with av.open(str(playlist)) as container:
-        assert container.format.name == "concat"
-    with pytest.raises(av.ArgumentError):
-        av.open(str(playlist), container_options={"format_whitelist": SEALED["format_whitelist"]})
-    with pytest.raises(av.ArgumentError):
-        av.open(str(playlist), container_options={"protocol_whitelist": SEALED["protocol_whitelist"]})
+        assert container.format.name in ("concat", "hls")
+        assert next(container.decode(audio=0)).samples
+    for option in ("format_whitelist", "protocol_whitelist"):
+        with pytest.raises((av.ArgumentError, av.InvalidDataError)):
+            av.open(str(playlist), container_options={option: SEALED[option]})
 
 
 # real speech
