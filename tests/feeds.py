@@ -45,17 +45,17 @@ class Publisher:
         """Of something on it."""
         return f"http://127.0.0.1:{self._server.server_address[1]}{path}"
 
-    def publish(self, episodes: Iterable[str], *, per_page: int = 20, more: str = "") -> str:
+    def publish(self, episodes: Iterable[str], *, per_page: int = 20, more: str = "", name: str = "feed") -> str:
         """A feed of these episodes, named by the paths of their sound, in pages; returns its URL."""
         paths = list(episodes)
         pages = [paths[at : at + per_page] for at in range(0, len(paths), per_page)] or [[]]
         for number, page in enumerate(pages, start=1):
             following = number < len(pages)
-            self.files[_page(number)] = (self._feed(page, number + 1 if following else None, more), "text/xml")
-        return self.url(_page(1))
+            head = f'<atom:link rel="next" href="{_page(name, number + 1)}"/>' if following else ""
+            self.files[_page(name, number)] = (self._feed(page, head, more), "text/xml")
+        return self.url(_page(name, 1))
 
-    def _feed(self, paths: list[str], following: int | None, more: str) -> bytes:
-        head = f'<atom:link rel="next" href="{_page(following)}"/>' if following else ""
+    def _feed(self, paths: list[str], head: str, more: str) -> bytes:
         items = [
             f"<item><title>Episode {path}</title><guid>{path}</guid>{more}"
             f'<enclosure url="{path}" type="audio/mpeg" length="{len(self.files.get(path, (b"", ""))[0])}"/></item>'
@@ -66,8 +66,8 @@ class Publisher:
         return feed.encode()
 
 
-def _page(number: int) -> str:
-    return "/feed.xml" if number == 1 else f"/feed{number}.xml"
+def _page(name: str, number: int) -> str:
+    return f"/{name}.xml" if number == 1 else f"/{name}{number}.xml"
 
 
 def _handler(publisher: Publisher) -> type[BaseHTTPRequestHandler]:
