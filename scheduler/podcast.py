@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from scheduler.items import Item
 from stenopool.errors import UsageError
@@ -195,8 +195,8 @@ def _transcript_links(raw: bytes) -> list[list[dict[str, str]]]:
     if b"transcript" not in raw or b"<!ENTITY" in raw:
         return []
     try:
-        root = ElementTree.fromstring(raw)
-    except (ElementTree.ParseError, ValueError, LookupError):
+        root = ET.fromstring(raw)
+    except (ET.ParseError, ValueError, LookupError):
         return []
     entries = [one for one in root.iter() if one.tag.rpartition("}")[2] in ("item", "entry")]
     return [[dict(one.attrib) for one in entry if _is_transcript(one.tag)] for entry in entries]

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 
-from stenopool.cli.campaign_reports import REPORTS, code_of
+from stenopool.cli.campaign_reports import REPORTS, code_of, state_of
 from stenopool.cli.campaigning import counting, farm_at_hand, fetcher_of, of_campaign, tenant_option
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
 from stenopool.config import Config
@@ -268,8 +268,10 @@ def list_all(tenant: str | None) -> None:
 
 
 def _row(farm: Farm, one: Campaign) -> tuple[str, ...]:
-    n = sum(farm.progress.of(one.id, 0).states.values())
-    return one.name, one.state.value, str(n), one.tenant, one.model
+    from workers.outlook import outlook
+
+    seen = outlook(farm, one)
+    return one.name, state_of(one, seen), str(sum(seen.progress.states.values())), one.tenant, one.model
 
 
 for command in REPORTS:

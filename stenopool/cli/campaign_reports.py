@@ -175,7 +175,7 @@ def _status_record(found: Campaign, seen: Outlook) -> dict[str, Any]:
     return {
         "name": found.name,
         "tenant": found.tenant,
-        "state": _state(found, seen),
+        "state": state_of(found, seen),
         "model": found.model,
         "states": seen.progress.states,
         "audio_seconds_done": seen.progress.done,
@@ -191,7 +191,7 @@ def _status_record(found: Campaign, seen: Outlook) -> dict[str, Any]:
 
 def _status_lines(found: Campaign, seen: Outlook) -> Iterator[str]:
     lengths = seen.progress.lengths
-    yield f"campaign    {found.name}, {_state(found, seen)}, {found.model}, tenant {found.tenant}"
+    yield f"campaign    {found.name}, {state_of(found, seen)}, {found.model}, tenant {found.tenant}"
     states = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in seen.progress.states.items())
     yield f"recordings  {sum(seen.progress.states.values())}" + (f": {states}" if states else "")
     unknown = f", and {lengths.n_unknown} of unknown length" if lengths.n_unknown else ""
@@ -215,7 +215,8 @@ def _error(share: float) -> str:
     return f"{abs(share):.0%} {'longer' if share > 0 else 'shorter'}"
 
 
-def _state(found: Campaign, seen: Outlook) -> str:
+def state_of(found: Campaign, seen: Outlook) -> str:
+    """What a campaign is, for people: one that runs, and of which nothing is left, has ended."""
     return "ended" if seen.ended and found.state.value == "running" else found.state.value
 
 

@@ -32,6 +32,9 @@ from storage.throughput import Done, Throughput
 from tests import sounds
 from tests.farms import HandFarm
 from tests.feeds import Publisher, fetcher
+from tests.standin import StandIn
+from workers.engine import EngineWorker
+from workers.lifecycle import alive
 from workers.manifest import COLUMNS, as_csv, as_json, records
 from workers.outlook import first_forecast, forecast_now, outlook
 from workers.podcast import follow
@@ -475,3 +478,24 @@ def test_reasons_leave_out_what_they_happened_to() -> None:
     assert reason_of("talk.mp3: is text", "talk.mp3", "/a/talk.mp3") == "is text"
     assert reason_of("/a/talk.mp3: is text", "talk.mp3", "/a/talk.mp3") == "is text"
     assert reason_of("3 workers died ingesting it", "talk.mp3") == "3 workers died ingesting it"
+
+
+def test_an_engine_says_what_it_did(hand_farm: HandFarm) -> None:
+    """All chunks of a recording are as long as it is; nothing is told twice, and at its end all of it is told."""
+    hand_farm.submit(6)
+    hand_farm.ingest()
+    hand_farm.admit()
+    [(key, lane)] = hand_farm.window.ready()
+    chunks = [(hint.transcript, hint.index) for hint in hand_farm.window.hints(key, lane, 100, -1)]
+    me = Worker(id="engine", role="engine", host="h", pid=1, version="1", model="pocket")
+    work = EngineWorker(hand_farm.farm, me.id, StandIn(), key)  # type: ignore[arg-type]
+
+    with alive(hand_farm.farm, me, done=lambda: work.done):
+        work.transcribe(chunks[:1], suspect=False)
+        assert work.done.audio == pytest.approx(2.0)
+        work.transcribe(chunks[1:], suspect=False)
+    work.close()
+
+    told = hand_farm.farm.throughput.of("pocket")
+    assert sum(one.audio for one in told) == pytest.approx(6.0)
+    assert 0 < sum(one.busy for one in told) <= work.done.busy
