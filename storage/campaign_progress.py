@@ -162,18 +162,19 @@ class CampaignProgress(Transactions):
     @staticmethod
     def _reasons(session: Session, campaign: int) -> list[tuple[str, int]]:
         failed = session.execute(
-            select(SubmissionRow.name, SubmissionRow.name, SubmissionRow.error).where(
+            select(SubmissionRow.name, SubmissionRow.error).where(
                 SubmissionRow.campaign_id == campaign, SubmissionRow.state == SubmissionState.FAILED
             )
         ).all()
-        left_out = session.execute(
-            select(CampaignItemRow.name, CampaignItemRow.location, CampaignItemRow.problem).where(
+        left_out = session.scalars(
+            select(CampaignItemRow.problem).where(
                 CampaignItemRow.campaign_id == campaign,
-                CampaignItemRow.problem.is_not(None),
                 CampaignItemRow.submission_id.is_(None),
+                CampaignItemRow.problem.is_not(None),
             )
         ).all()
-        counted = Counter(reason_of(error or "", name, location) for name, location, error in [*failed, *left_out])
+        counted = Counter(reason_of(error or "", name) for name, error in failed)
+        counted.update(problem for problem in left_out if problem is not None)
         return sorted(counted.items(), key=lambda one: (-one[1], one[0]))
 
 

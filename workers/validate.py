@@ -15,10 +15,11 @@ from pathlib import Path, PurePosixPath
 from stenopool.config import Limits
 from stenopool.domain import SAMPLE_RATE
 from stenopool.errors import FolderError, MediaUnreadable, StenopoolError, StoreError
+from storage.campaign_progress import reason_of
 from storage.campaigns import CampaignItem, Campaigns, Found
 from storage.keys import source_key
 from storage.objects import ObjectStore
-from workers.fetch import Fetcher
+from workers.fetch import Fetcher, shown_url
 from workers.ingest import digest_file
 from workers.media import probe
 
@@ -62,7 +63,7 @@ class Validator:
         except FolderError:
             raise
         except StenopoolError as error:
-            return Found(id=item.id, problem=str(error))
+            return Found(id=item.id, problem=reason_of(str(error), item.location, shown_url(item.location)))
 
     def _whole(self, item: CampaignItem, path: Path) -> Found:
         seconds = probe(path, self.limits).seconds
@@ -85,7 +86,7 @@ class Validator:
             try:
                 return look(item, path)
             except StenopoolError as error:
-                return Found(id=item.id, problem=str(error).replace(str(path), item.location))
+                return Found(id=item.id, problem=reason_of(str(error), str(path)))
 
     def _part(self, item: CampaignItem, path: Path) -> Found:
         try:
@@ -136,7 +137,7 @@ def upload(
             except StoreError:
                 raise
             except StenopoolError as error:
-                campaigns.found([Found(id=item.id, problem=str(error))])
+                campaigns.found([Found(id=item.id, problem=reason_of(str(error), item.location))])
             after = item.id
             progress(1)
 

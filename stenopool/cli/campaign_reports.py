@@ -78,15 +78,12 @@ def validate(name: str, tenant: str, as_json: bool) -> None:
 
 
 def _problems(farm: Farm, found: Campaign) -> Iterator[dict[str, Any]]:
-    from storage.campaign_progress import reason_of
-
     after = 0
     while page := farm.campaigns.items(found.id, after):
         for item in page:
             after = item.id
             if item.problem is not None and item.submission_id is None:
-                reason = reason_of(item.problem, item.name, item.location)
-                yield {"name": item.name, "location": item.location, "problem": reason}
+                yield {"name": item.name, "location": item.location, "problem": item.problem}
 
 
 def _say_problems(problems: list[dict[str, Any]]) -> None:
