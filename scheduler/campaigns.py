@@ -17,6 +17,7 @@ from storage.campaign_progress import CampaignProgress
 from storage.campaigns import Campaign, CampaignItem, Campaigns, Entry
 from storage.desk import Desk, Order, Submission
 from storage.fleet import Fleet
+from storage.keys import is_elsewhere
 from storage.tables import Lane
 from storage.throughput import Throughput
 
@@ -86,15 +87,15 @@ class Campaigner:
 def hand_in(desk: Desk, campaign: Campaign, item: CampaignItem) -> Submission:
     """Make a submission of an item; it is the same one however often that is done."""
     assert item.source is not None
-    elsewhere = "://" in item.source
     return desk.accept(
         Order(
             tenant=campaign.tenant,
             name=item.name,
             source=item.source,
-            file_sha256="" if elsewhere or item.file_sha256 is None else item.file_sha256,
+            file_sha256=None if is_elsewhere(item.source) else item.file_sha256,
             model=campaign.model,
             options={**campaign.options, **item.options},
+            metadata=item.metadata,
             split=campaign.split,
             lane=campaign.lane if item.lane is None else Lane(item.lane),
             priority=campaign.priority,
@@ -115,6 +116,6 @@ def entry_of(item: Item) -> Entry:
         options=item.options,
         lane=None if item.lane is None else Lane[item.lane.upper()],
         metadata=item.metadata,
-        source=item.location if "://" in item.location else None,
+        source=item.location if is_elsewhere(item.location) else None,
         duration=int(seconds) * 16_000 if seconds.isdecimal() else None,
     )

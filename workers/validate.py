@@ -17,11 +17,13 @@ from stenopool.domain import SAMPLE_RATE
 from stenopool.errors import FolderError, MediaUnreadable, StenopoolError, StoreError
 from storage.campaign_progress import reason_of
 from storage.campaigns import CampaignItem, Campaigns, Found
-from storage.keys import source_key
+from storage.foreign import read_foreign, signed_url
+from storage.keys import is_elsewhere, source_key
 from storage.objects import ObjectStore
 from workers.fetch import Fetcher, shown_url
 from workers.ingest import digest_file
 from workers.media import probe
+from workers.source import refusal_of
 
 #: Bytes of the first part.
 FIRST = 1 << 20
@@ -57,7 +59,7 @@ class Validator:
             FolderError: there is no room for its first part.
         """
         try:
-            if "://" in item.location:
+            if is_elsewhere(item.location):
                 return self._elsewhere(item)
             return self._whole(item, Path(item.location))
         except FolderError:
@@ -78,7 +80,9 @@ class Validator:
                     raise _Enough
 
             try:
-                self.fetcher.fetch(item.location, path, progress=progress)
+                self.fetcher.fetch(
+                    _url(item), path, name=shown_url(item.location), refuse=refusal_of, progress=progress
+                )
             except _Enough:
                 look = self._part
             else:
@@ -152,6 +156,13 @@ def _upload(campaigns: Campaigns, item: CampaignItem, store: ObjectStore) -> Non
             store.upload(path, source_key(digest))
         else:
             return
+
+
+def _url(item: CampaignItem) -> str:
+    """Where it can be fetched from; of an object, a secret."""
+    if item.location.startswith("s3://"):
+        return signed_url(read_foreign(item.location), seconds=600)
+    return item.location
 
 
 def _samples(seconds: float | None) -> int | None:

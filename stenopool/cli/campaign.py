@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import click
 
 from stenopool.cli.campaign_reports import REPORTS, code_of, state_of
-from stenopool.cli.campaigning import counting, farm_at_hand, fetcher_of, of_campaign, tenant_option
-from stenopool.cli.options import SectionedCommand, decoding_options, taken
+from stenopool.cli.campaigning import counting, farm_at_hand, fetcher_of, of_campaign
+from stenopool.cli.hand_in import listed_in, taken_terms, terms_options
+from stenopool.cli.options import SectionedCommand
 from stenopool.config import Config
 from stenopool.errors import UsageError
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from scheduler.items import Item
     from storage.campaigns import Campaign
     from workers.farm import Farm
+    from workers.hand_in import Terms
 
-LANES = ("urgent", "normal", "bulk")
 #: Sources that are listed at once.
 PAGE = 500
 #: Seconds between two looks at what is waited for.
@@ -48,52 +49,52 @@ def campaign() -> None:
 @click.argument("name")
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--feed", "feeds", multiple=True, metavar="URL", help="All episodes of an RSS or Atom feed.")
-@click.option("-m", "--model", default="pocket", show_default=True, help="As of submit.")
-@click.option("--lane", type=click.Choice(LANES), default="bulk", show_default=True, help="As of submit.")
-@tenant_option
-@click.option("--priority", type=int, default=0, show_default=True, help="As of submit.")
-@click.option("--channels", type=click.Choice(["mix", "split"]), default="mix", show_default=True, help="As of submit.")
-@click.option("--deadline", type=click.FloatRange(min=0), metavar="SECONDS", help="From its start; as of submit.")
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Recordings, a line for each: .csv with a header, or .jsonl (see docs/inputs.md).",
+)
 @click.option(
     "--budget",
     type=click.FloatRange(min=0, min_open=True),
     metavar="HOURS",
     help="Of engines; what takes more is left.",
 )
-@decoding_options
-def create(name: str, sources: Sequence[str], feeds: Sequence[str], **arguments: Any) -> None:
+@partial(terms_options, lane="bulk")
+def create(name: str, sources: Sequence[str], feeds: Sequence[str], manifest: Path | None, **arguments: Any) -> None:
     """List what belongs to a campaign; nothing is transcribed before it is started.
 
-    A SOURCE is a file of this machine or an http(s) URL. The same command lists what is new: what is listed already is
-    left as it is, of feeds only what has changed is fetched, and after Ctrl-C it goes on.
+    A SOURCE is as of submit: a file, a folder, a pattern, a URL, a prefix. The same command lists what is new: what is
+    listed already is left as it is, of feeds only what has changed is fetched, and after Ctrl-C it goes on.
 
     \b
     Example:
       stenopool campaign create talks --feed https://example.org/feed.xml --language en
     """
+    terms = taken_terms(arguments)
     from storage.campaigns import Plan
     from storage.tables import Lane
 
-    options = taken(arguments)
     plan = Plan(
-        tenant=arguments["tenant"],
+        tenant=terms.tenant,
         name=name,
-        model=arguments["model"],
-        options=asdict(options),
-        split=arguments["channels"] == "split",
-        lane=Lane[arguments["lane"].upper()],
-        priority=arguments["priority"],
-        deadline=arguments["deadline"],
+        model=terms.model,
+        options=asdict(terms.options),
+        split=terms.split,
+        lane=Lane[terms.lane.upper()],
+        priority=terms.priority,
+        deadline=terms.deadline,
         budget=arguments["budget"],
     )
-    if not sources and not feeds:
-        raise UsageError(f"{name}: nothing is named that belongs to it; name files, URLs or a --feed")
+    if not sources and not feeds and manifest is None:
+        raise UsageError(f"{name}: nothing is named that belongs to it; name sources, a --feed or a --manifest")
     if not name.isprintable() or not 1 <= len(name) <= 100:
         raise UsageError(f"{name!r}: a campaign's name has 1 to 100 letters")
-    items = [_item(source) for source in sources]
+    items = [*_expanded(sources), *(listed_in(manifest, terms) if manifest else ())]
     with farm_at_hand() as farm:
         found = farm.campaigns.create(plan)
-        new = _list(farm, found, items)
+        new = _list(farm, found, [_own(item, terms) for item in items])
         for url in feeds:
             new += _follow(farm, found, url)
         farm.campaigns.listed(found.id)
@@ -101,19 +102,30 @@ def create(name: str, sources: Sequence[str], feeds: Sequence[str], **arguments:
     click.echo(f"{name}: {new} new, {total} in all")
 
 
-def _item(source: str) -> Item:
-    """A source as it is listed."""
-    from scheduler.items import Item
+def _expanded(sources: Sequence[str]) -> Iterator[Item]:
+    from workers.expand import expand
 
-    if "://" in source:
-        parts = urlsplit(source)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"{source}: is no http(s) URL")
-        return Item(location=source, name=PurePosixPath(unquote(parts.path)).name or parts.hostname)
-    path = Path(source)
-    if not path.is_file():
-        raise UsageError(f"{source}: is no file; name one, or a URL")
-    return Item(location=str(path.resolve()), name=path.name)
+    with counting("looking for recordings") as progress:
+        for source in sources:
+            for item in expand(source):
+                yield item
+                progress(1)
+
+
+def _own(item: Item, terms: Terms) -> Item:
+    """An item as it is listed: its path from wherever it is read, and its options where they are not those of all.
+
+    Raises:
+        UsageError: it cannot be handed in.
+    """
+    from scheduler.sources import Kind, kind_of
+    from workers.hand_in import check_item, options_for
+
+    check_item(item, terms)
+    all_have = asdict(terms.options)
+    own = {key: value for key, value in asdict(options_for(item, terms.options)).items() if value != all_have[key]}
+    path = kind_of(item.location) is Kind.PATH
+    return replace(item, location=str(Path(item.location).resolve()) if path else item.location, options=own)
 
 
 def _list(farm: Farm, found: Campaign, items: Sequence[Item]) -> int:

@@ -160,9 +160,9 @@ def test_a_campaign_is_paused_resumed_and_cancelled(run: Run, farm: HandFarm, ta
 @pytest.mark.parametrize(
     ("arguments", "kind", "line"),
     [
-        (["create", "x"], UsageError, "x: nothing is named that belongs to it; name files, URLs or a --feed"),
-        (["create", "x", "nothing.mp3"], UsageError, "nothing.mp3: is no file; name one, or a URL"),
-        (["create", "x", "ftp://a/b.mp3"], UsageError, "ftp://a/b.mp3: is no http(s) URL"),
+        (["create", "x"], UsageError, "x: nothing is named that belongs to it; name sources, a --feed or a --manifest"),
+        (["create", "x", "nothing.mp3"], UsageError, "nothing.mp3: does not exist"),
+        (["create", "x", "ftp://a/b.mp3"], UsageError, "ftp://a/b.mp3: only http, https and s3 are fetched"),
         (["status", "x"], LedgerError, "default has no campaign x; `stenopool campaign list` lists them"),
     ],
 )
