@@ -47,7 +47,7 @@ class Stage:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command."""
-        env = {**os.environ, "STENOPOOL_HOME": str(self.folder), "STENOPOOL_LEASE": "4"}
+        env = {**os.environ, "STENOPOOL_HOME": str(self.folder), "STENOPOOL_LEASE": "20"}
         return subprocess.Popen(
             [sys.executable, "-m", "stenopool", *arguments],
             env=env | {"STENOPOOL_FETCH_ALLOW": "127.0.0.0/8"},

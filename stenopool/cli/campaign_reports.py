@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -90,7 +90,7 @@ def _say_problems(problems: list[dict[str, Any]]) -> None:
     from stenopool.cli.models import table
 
     if problems:
-        rows = [(one["name"], one["problem"]) for one in problems[:SHOWN]]
+        rows = [(PurePath(one["name"]).name, one["problem"]) for one in problems[:SHOWN]]
         for line in table([("NAME", "PROBLEM"), *rows]):
             click.echo(line)
         if (more := len(problems) - SHOWN) > 0:
