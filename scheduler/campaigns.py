@@ -23,8 +23,8 @@ from storage.throughput import Throughput
 
 #: Submissions that a campaign has open at most: the desk stays small, and engines have enough, however short they are.
 OPEN_AT_MOST = 1000
-#: Steps of a kind in a tick.
-PAGE = 200
+#: Steps of a kind in a tick, of each campaign: nobody else's hints wait for long.
+PAGE = 50
 
 
 class Campaigner:
