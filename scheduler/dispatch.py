@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, Engine, text
 
 from scheduler.broker import INGEST, MERGE, PUBLISH, Broker, engine_queue
+from scheduler.campaigns import Campaigner
 from stenopool.domain import SAMPLE_RATE
 from stenopool.errors import BrokerUnreachable, LedgerUnreachable
 from storage.chunks import LEASE, Chunks
@@ -102,6 +103,7 @@ class Dispatcher:
         self._fleet = Fleet(engine)
         self._window = Window(engine)
         self._outbox = Outbox(engine)
+        self._campaigner = Campaigner(engine)
         self._leadership = Leadership(engine)
         self._broker = broker
         self._lease = lease
@@ -144,6 +146,7 @@ class Dispatcher:
             self._sweep_at = now + SWEEP_EVERY
             self._patient = False
         self._outbox.number()
+        self._campaigner.tick()
         self._tell_desk()
         batches = self._batches(self._fleet.workers())
         for engine_key, lane in self._window.waiting():

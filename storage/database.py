@@ -30,6 +30,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, Operational
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+import storage.campaign_tables  # noqa: F401 - its tables belong to the ledger, too
 from stenopool.errors import LedgerError, LedgerUnreachable
 from storage.tables import REVISION, Base
 

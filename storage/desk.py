@@ -63,6 +63,8 @@ class Order:
     #: Seconds from now.
     deadline: float | None = None
     idempotency_key: str | None = None
+    #: That it belongs to.
+    campaign_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,8 @@ class Submission:
 
     id: int
     tenant: str
+    #: That it belongs to; None where it was handed in by itself.
+    campaign_id: int | None
     name: str
     source: str
     #: None until it is fetched.

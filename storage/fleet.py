@@ -29,6 +29,8 @@ class Worker:
     dtype: str | None = None
     engine_key: str | None = None
     slots: int = 0
+    #: Times real time, alone with one chunk, as it was begun; None where it has no engine.
+    speed: float | None = None
 
 
 class Fleet(Transactions):

@@ -1,6 +1,7 @@
 """Needs: which objects of the store some row needs, and which rows need an object.
 
-    sources       while a submission of the file is open, and for a time after one has ended that can be done again
+    sources       while a submission of the file is open, and for a time after one has ended that can be done again;
+                  while a campaign is to hand it in
     pcm           while a transcript of the recording is being made; where its file was fetched from elsewhere, also
                   while its gaps can be tried again, as the same bytes may not be had twice
     transcripts   every version that a submission has published, or may publish yet
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Engine, Select, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from storage.campaign_tables import CampaignItemRow, CampaignRow, CampaignState
 from storage.database import database_clock
 from storage.keys import PCM, SOURCES, TRANSCRIPTS, pcm_key, read_transcript_key
 from storage.tables import (
@@ -83,14 +85,22 @@ class Needs(Transactions):
 
     def _sources(self, session: Session, keys: Collection[str]) -> set[str]:
         kept = SubmissionRow.ended_at > database_clock() - self._keep
-        return set(
-            session.scalars(
-                select(SubmissionRow.source).where(
-                    SubmissionRow.source.in_(keys),
-                    or_(SubmissionRow.state.not_in(ENDED), SubmissionRow.state.in_(RETRYABLE) & kept),
-                )
+        handed_in = session.scalars(
+            select(SubmissionRow.source).where(
+                SubmissionRow.source.in_(keys),
+                or_(SubmissionRow.state.not_in(ENDED), SubmissionRow.state.in_(RETRYABLE) & kept),
             )
         )
+        uploaded = session.scalars(
+            select(CampaignItemRow.source)
+            .join(CampaignRow, CampaignRow.id == CampaignItemRow.campaign_id)
+            .where(
+                CampaignItemRow.source.in_(keys),
+                CampaignItemRow.submission_id.is_(None),
+                CampaignRow.state != CampaignState.CANCELLED,
+            )
+        )
+        return {source for source in (*handed_in, *uploaded) if source is not None}
 
     def _pcm(self, session: Session, keys: Collection[str]) -> set[str]:
         recordings = [key.removeprefix(f"{PCM}/") for key in keys]

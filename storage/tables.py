@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0005"
+REVISION = "0006"
 
 
 class Lane(IntEnum):
@@ -50,6 +50,14 @@ PUBLISHED = (
     SubmissionState.COMPLETED,
     SubmissionState.COMPLETED_WITH_GAPS,
     SubmissionState.COMPLETED_EMPTY,
+)
+
+#: Something will happen to these by itself, unless they are paused.
+OPEN = (
+    SubmissionState.ACCEPTED,
+    SubmissionState.INGESTING,
+    SubmissionState.TRANSCRIBING,
+    SubmissionState.PUBLISHING,
 )
 
 #: Nothing more will happen to these by itself.
@@ -119,6 +127,7 @@ class WorkerRow(Base):
     dtype: Mapped[str | None] = mapped_column(String(16))
     engine_key: Mapped[str | None] = mapped_column(String(64), comment="of the chunks that it decodes")
     slots: Mapped[int] = mapped_column(server_default="0", comment="chunks that it decodes at once")
+    speed: Mapped[float | None] = mapped_column(comment="times real time, alone with one chunk, as it was begun")
     started_at: Mapped[float] = mapped_column(comment="database clock")
     seen_at: Mapped[float] = mapped_column(comment="database clock")
 
@@ -153,10 +162,12 @@ class SubmissionRow(Base):
         Index(None, "state", "lane", "id"),
         Index(None, "tenant", "state"),
         Index(None, "source"),
+        Index(None, "campaign_id", "state"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     tenant: Mapped[str] = mapped_column(ForeignKey("tenants.name"))
+    campaign_id: Mapped[int | None] = mapped_column(comment="that it belongs to")
     name: Mapped[str] = mapped_column(comment="what people call it, and its outputs are named after")
     source: Mapped[str] = mapped_column(
         comment="key of the file in the object store, or the URL that it is fetched from"

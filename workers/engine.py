@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 
 import numpy as np
 
 from models.engine import Engine
-from stenopool.domain import Span
+from stenopool.domain import SAMPLE_RATE, Span
 from stenopool.errors import BrokerUnreachable, StenopoolError, UsageError
 from storage.chunks import Claim, Finished
 from storage.ledger import Work
+from storage.throughput import Done
 from workers.farm import Farm
 from workers.hearing import Hearing
 from workers.ingest import SamplesGone, has_pcm, read_pcm
@@ -46,10 +47,17 @@ class EngineWorker:
         self._window = engine.dims.window
         self._prompt_room = engine.dims.n_text_ctx // 2 - 1
         self.room = EngineRoom(engine)
+        self._heard = 0.0
+        self._counting = threading.Lock()
         # One at a time: a suspect that waits while another kills this worker would be blamed for it.
         self._suspects = threading.Lock()
         # A chunk waits in a thread for the engine; those of the hints that are in flight, and those to come.
         self._threads = ThreadPoolExecutor(max(64, 8 * engine.n_slots), thread_name_prefix="chunk")
+
+    @property
+    def done(self) -> Done:
+        """All that it has done so far. Of a recording each chunk is the same share, silences and overlaps included."""
+        return Done(self._heard, self.room.worked)
 
     def close(self) -> None:
         """End: what is in the slots is given up."""
@@ -82,7 +90,7 @@ class EngineWorker:
             if len(done) < len(open_futures):  # others may be through in a moment
                 done = wait(open_futures, COALESCE).done
             finished = [(open_futures.pop(future), future) for future in done]
-            self._keep(finished)
+            self._keep(finished, works)
             # Of a sequential transcript, the next chunk is ready now; there is no need to wait for a hint.
             following = [
                 (claim.transcript, claim.index + 1) for claim, _ in finished if works[claim.transcript].sequential
@@ -104,7 +112,7 @@ class EngineWorker:
             return  # the lease runs out, and somebody tries again
         patiently(partial(ledger.set_language, transcript, language, probability))
 
-    def _keep(self, done: Iterable[tuple[Claim, Future[Finished]]]) -> None:
+    def _keep(self, done: Iterable[tuple[Claim, Future[Finished]]], works: Mapping[int, Work]) -> None:
         finished: list[Finished] = []
         given_back: list[Claim] = []
         lost: set[int] = set()
@@ -122,6 +130,10 @@ class EngineWorker:
         if given_back:
             patiently(partial(self._farm.ledger.give_back, given_back))
         kept = patiently(partial(self._farm.ledger.finish_all, finished))
+        with self._counting:
+            for claim in kept:
+                work = works[claim.transcript]
+                self._heard += work.duration / SAMPLE_RATE / work.chunks_total
         if late := len(finished) - len(kept):
             _log.warning("%d chunks came too late: their leases had run out", late)
         for transcript in {claim.transcript for claim, still_open in kept.items() if not still_open}:

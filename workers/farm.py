@@ -12,12 +12,15 @@ from sqlalchemy import Engine
 from scheduler.broker import Broker
 from stenopool.config import Config
 from stenopool.errors import UsageError
+from storage.campaign_progress import CampaignProgress
+from storage.campaigns import Campaigns
 from storage.database import open_database
 from storage.desk import Desk
 from storage.fleet import Fleet
 from storage.ledger import Ledger
 from storage.objects import ObjectStore
 from storage.stores import open_store
+from storage.throughput import Throughput
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +105,21 @@ class Farm:
     def fleet(self) -> Fleet:
         """Workers."""
         return Fleet(self.database)
+
+    @cached_property
+    def campaigns(self) -> Campaigns:
+        """Campaigns, and what belongs to them."""
+        return Campaigns(self.database)
+
+    @cached_property
+    def progress(self) -> CampaignProgress:
+        """How far they are."""
+        return CampaignProgress(self.database)
+
+    @cached_property
+    def throughput(self) -> Throughput:
+        """What engines do."""
+        return Throughput(self.database)
 
     @cached_property
     def store(self) -> ObjectStore:

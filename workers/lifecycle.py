@@ -20,6 +20,7 @@ from models.engine import Engine
 from stenopool.errors import EngineError, LedgerUnreachable
 from stenopool.version import __version__
 from storage.fleet import Worker
+from storage.throughput import Done
 from workers.farm import Farm
 from workers.media import Decoder
 from workers.patience import patiently
@@ -57,17 +58,25 @@ def join(farm: Farm, worker: Worker) -> None:
 
 
 @contextmanager
-def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0) -> Iterator[Callable[[], None]]:
+def alive(
+    farm: Farm,
+    worker: Worker,
+    stalled: Callable[[], float] = lambda: 0.0,
+    done: Callable[[], Done] = lambda: Done(0.0, 0.0),
+) -> Iterator[Callable[[], None]]:
     """The worker is in the fleet, and its leases are renewed as long as it makes progress.
 
     Args:
         stalled: seconds since its device last came back.
+        done: what its engine has done so far.
 
     Hands out what is to be called once it takes work.
     """
     join(farm, worker)
     working, stop = threading.Event(), threading.Event()
-    thread = threading.Thread(target=_beat, args=(farm, worker, stalled, working, stop), name="pulse", daemon=True)
+    account = _Account(farm, worker, done)
+    beat = (farm, worker, stalled, account, working, stop)
+    thread = threading.Thread(target=_beat, args=beat, name="pulse", daemon=True)
     thread.start()
 
     def begin() -> None:
@@ -80,14 +89,38 @@ def alive(farm: Farm, worker: Worker, stalled: Callable[[], float] = lambda: 0.0
         stop.set()
         thread.join()
         try:
+            account.write()
             farm.ledger.release([worker.id])
             farm.fleet.leave(worker.id)
         except LedgerUnreachable as error:  # its leases run out by themselves
             _log.warning("%s", error)
 
 
+class _Account:
+    """What a worker's engine does, as the ledger is told of it."""
+
+    def __init__(self, farm: Farm, worker: Worker, done: Callable[[], Done]) -> None:
+        self._farm = farm
+        self._worker = worker
+        self._done = done
+        self._told = Done(0.0, 0.0)
+
+    def write(self) -> None:
+        """What was done since the last time."""
+        done = self._done()
+        new = Done(done.audio - self._told.audio, done.busy - self._told.busy)
+        if new.audio > 0 and self._worker.model is not None:
+            self._farm.throughput.add(self._worker.id, self._worker.model, new)
+            self._told = done
+
+
 def _beat(
-    farm: Farm, worker: Worker, stalled: Callable[[], float], working: threading.Event, stop: threading.Event
+    farm: Farm,
+    worker: Worker,
+    stalled: Callable[[], float],
+    account: _Account,
+    working: threading.Event,
+    stop: threading.Event,
 ) -> None:
     renewed = -farm.lease
     while not stop.wait(min(BEAT, farm.lease / 6)):
@@ -102,6 +135,7 @@ def _beat(
             if time.monotonic() - renewed > farm.lease / 3 and stalled() < farm.lease / 3:
                 farm.ledger.renew(worker.id)
                 renewed = time.monotonic()
+            account.write()
         except LedgerUnreachable as error:
             _log.warning("%s", error)
 

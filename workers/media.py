@@ -71,6 +71,8 @@ class Probe:
     sample_rate: int
     #: How long it should be, None where nobody knows; an estimate where there is no header that says so.
     seconds: float | None
+    #: Whether a header says so that was written when the recording was whole.
+    announced: bool
 
 
 def probe(path: Path, limits: Limits | None = None) -> Probe:
@@ -131,6 +133,7 @@ class Decoder:
             channels=first.layout.nb_channels,
             sample_rate=first.sample_rate,
             seconds=None if self._expected is None else float(self._expected),
+            announced=self._trusted,
         )
         #: Rows of each block.
         self.channels = self.probe.channels if split else 1

@@ -43,6 +43,8 @@ class EngineRoom:
         self._closed = False
         #: When the engine last came back from the device, by the monotonic clock; or had nothing to do.
         self._progressed = time.monotonic()
+        #: Seconds in which there was work.
+        self.worked = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -77,6 +79,7 @@ class EngineRoom:
 
     def _run(self) -> None:
         while (jobs := self._next()) is not None:
+            began = time.monotonic()
             try:
                 self._turn(jobs)
             except DeviceFull as error:
@@ -85,6 +88,7 @@ class EngineRoom:
                 self._give_up(error)
             except BaseException as error:  # a fault of ours: whoever waits hears of it, and the next one is tried
                 self._give_up(EngineError(f"{type(error).__name__}: {error}"))
+            self.worked += time.monotonic() - began
         self._give_up(Closed())
 
     def _next(self) -> list[_Job] | None:

@@ -69,6 +69,7 @@ def run_engine(farm: Farm, make_engine: Callable[[], Engine]) -> int:
         dtype=engine.dtype,
         engine_key=key,
         slots=engine.n_slots,
+        speed=speed,
     )
     _log.info("%s in %s, %d slots, %.0f times real time", worker.model, worker.dtype, worker.slots, speed)
     app = farm.broker.app
@@ -77,7 +78,7 @@ def run_engine(farm: Farm, make_engine: Callable[[], Engine]) -> int:
     _register(app, "detect", work.detect)
     queues = [engine_queue(key, lane) for lane in Lane]
     try:
-        with alive(farm, worker, lambda: work.room.stalled) as begin:
+        with alive(farm, worker, lambda: work.room.stalled, lambda: work.done) as begin:
             return _serve(app, worker.id, queues, IN_FLIGHT, begin)
     finally:
         work.close()

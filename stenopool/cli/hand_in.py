@@ -34,16 +34,14 @@ LANES = ("urgent", "normal", "bulk")
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def terms_options(command: _Command) -> _Command:
-    """How all of it is to be done that a command hands in; `taken_terms` makes them `Terms`."""
+def terms_options(command: _Command, lane: str = "normal") -> _Command:
+    """How all of it is to be done that a command hands in, in that lane if nothing else is said; see `taken_terms`."""
     for option in reversed(
         (
             click.option(
                 "-m", "--model", default="pocket", show_default=True, help="As of transcribe; an engine must have it."
             ),
-            click.option(
-                "--lane", type=click.Choice(LANES), default="normal", show_default=True, help="Who goes first."
-            ),
+            click.option("--lane", type=click.Choice(LANES), default=lane, show_default=True, help="Who goes first."),
             click.option("--tenant", default="default", show_default=True, help="Whose work it is."),
             click.option(
                 "--priority",
@@ -127,7 +125,7 @@ def submit(
     context = click.get_current_context()
     with ExitStack() as opened:
         _check_names(sources)
-        items = _listed(manifest, terms) if manifest else ()
+        items = listed_in(manifest, terms) if manifest else ()
         if key is not None and (stdin_list or len(sources) + len(items) > 1 or any(map(_is_many, sources))):
             raise UsageError("--key is for one recording; for several, give a manifest with a column key")
         spooled = opened.enter_context(spooled_stdin([source for source in sources if source == "-"]))
@@ -218,7 +216,7 @@ def _stdin(path: Path) -> Item:
     return Item(location=str(path), name="stdin")
 
 
-def _listed(path: Path, terms: Terms) -> tuple[Item, ...]:
+def listed_in(path: Path, terms: Terms) -> tuple[Item, ...]:
     """What a manifest names; all that is wrong with it is told before anything is handed in."""
     from scheduler.manifest import read_manifest
     from workers.hand_in import check_item

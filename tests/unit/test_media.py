@@ -265,7 +265,9 @@ def test_sound_that_begins_after_the_pictures_is_not_moved_forward(tmp_path: Pat
 def test_a_probe_tells_what_the_container_says(tmp_path: Path) -> None:
     """Enough to forecast the work, without decoding it."""
     source = sounds.write(tmp_path / "a.flac", sounds.noise(3, rate=22_050, channels=2), rate=22_050)
-    assert probe(source) == Probe(container="flac", codec="flac", channels=2, sample_rate=22_050, seconds=3.0)
+    assert probe(source) == Probe(
+        container="flac", codec="flac", channels=2, sample_rate=22_050, seconds=3.0, announced=True
+    )
     bare = sounds.write(tmp_path / "a.aac", sounds.noise(3)[0])
     assert probe(bare).seconds is None
 
