@@ -63,14 +63,14 @@ def measure_overhead(rounds: int = 5, seconds: float = 30) -> dict[str, Any]:
             time.sleep(seconds)
             farmed.append(_Turn(storm.done() - before, time.monotonic() - started, _used_by_children() - used))
         ratios = [one.speed / other.speed for one, other in zip(farmed, alone, strict=True)]
-        work = [turn.cpu / turn.chunks for turn in (sum(alone, _Turn()), sum(farmed, _Turn()))]
+        cpu = [turn.cpu / turn.chunks for turn in (sum(alone, _Turn()), sum(farmed, _Turn()))]
         return {
             "rounds": rounds,
             "engine_alone_chunks_per_second": round(statistics.median(one.speed for one in alone), 2),
             "farm_chunks_per_second": round(statistics.median(one.speed for one in farmed), 2),
             "farm_of_engine": round(statistics.median(ratios), 3),
             "least_and_most": [round(min(ratios), 3), round(max(ratios), 3)],
-            "cpu_seconds_per_chunk": {"engine alone": round(work[0], 4), "whole farm": round(work[1], 4)},
+            "cpu_seconds_per_chunk": {"engine alone": round(cpu[0], 4), "whole farm": round(cpu[1], 4)},
         }
 
 
