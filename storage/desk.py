@@ -52,7 +52,12 @@ class Order:
     model: str
     options: Mapping[str, Any]
     split: bool = False
+    #: Of the channels, if they are split.
+    speakers: tuple[str, ...] = ()
     again: bool = False
+    #: Where the transcripts are sent as well, in which formats.
+    destination: str | None = None
+    formats: tuple[str, ...] = ()
     lane: Lane = Lane.NORMAL
     priority: int = 0
     #: Seconds from now.
@@ -72,10 +77,17 @@ class Submission:
     model: str
     options: Mapping[str, Any]
     split: bool
+    #: Of the channels, if they are split and have names.
+    speakers: tuple[str, ...]
     again: bool
+    #: Where the transcripts are sent as well, in which formats.
+    destination: str | None
+    formats: tuple[str, ...]
     lane: Lane
     priority: int
     deadline_at: float | None
+    #: By which its tenant knows it.
+    idempotency_key: str | None
     paused: bool
     state: SubmissionState
     #: Its state before its gaps were tried again; None where they are not.
@@ -487,5 +499,11 @@ class Desk(WaitingRoom):
             "chunks_open": sum(one.chunks_open for one in transcripts),
         }
         settled = None if row.settled is None else SubmissionState(row.settled)
-        typed = {"lane": Lane(row.lane), "state": SubmissionState(row.state), "settled": settled}
+        typed = {
+            "lane": Lane(row.lane),
+            "state": SubmissionState(row.state),
+            "settled": settled,
+            "speakers": tuple(row.speakers or ()),
+            "formats": tuple(row.formats or ()),
+        }
         return Submission(**{**kept, **typed, **counted})

@@ -11,7 +11,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path, PurePath
@@ -31,6 +31,7 @@ from storage.waiting import ATTEMPTS
 from workers.aggregate import aggregate
 from workers.assignment import Assignment, assign, engine_key
 from workers.decoders import Decoders
+from workers.export import export, open_place
 from workers.farm import Farm
 from workers.ingest import Stopped, enough_memory
 from workers.limits import beyond
@@ -53,12 +54,14 @@ class Stages:
     Args:
         worker: this process, in the ledger.
         limits: what files may be; None for what is set where nothing is.
+        exports: folders, and buckets on other servers, to which transcripts may be sent.
     """
 
-    def __init__(self, farm: Farm, worker: str, limits: Limits | None = None) -> None:
+    def __init__(self, farm: Farm, worker: str, limits: Limits | None = None, exports: Sequence[str] = ()) -> None:
         self._farm = farm
         self._worker = worker
         self._limits = limits or Limits()
+        self._exports = exports
         self._decoders = Decoders(self._limits)
         self._planning = threading.Lock()
         self._closing = threading.Event()
@@ -161,20 +164,32 @@ class Stages:
         aggregate(self._farm.ledger, id)
 
     def publish(self, id: int) -> None:
-        """Write a submission's transcripts into the object store, in every format."""
+        """Write a submission's transcripts into the object store, and to where it wants them."""
         desk = self._farm.desk
         submission = desk.claim(self._worker, id, SubmissionState.PUBLISHING)
         if submission is None:
             return
         try:
-            with self._held(submission):
+            with self._held(submission) as stop:
                 transcripts, _ = put_files(self._farm, submission)
+                if submission.destination is not None:
+                    self._export(submission, transcripts, stop)
             patiently(lambda: desk.published(submission, _state(transcripts)))
             for transcript in transcripts:
                 remove = partial(self._farm.store.delete, pcm_key(transcript.recording))
                 self._farm.ledger.unless_needed(transcript.recording, remove)
+        except Stopped:
+            patiently(lambda: desk.postponed(submission, "its worker ended", 0))
         except StenopoolError as error:
             self._not_done(submission, error, str(error))
+
+    def _export(self, submission: Submission, transcripts: list[Transcript], stop: threading.Event) -> None:
+        try:
+            place = open_place(submission, store=self._farm.places.store, roots=self._exports)
+            export(submission, transcripts, place, stop)
+        except StoreError as error:
+            # Tried again after a minute, whatever it is: somebody else's store must not keep this farm's publishers.
+            raise StoreError(f"cannot be sent to where it is wanted: {error}") from error
 
     @contextmanager
     def _held(self, submission: Submission) -> Iterator[threading.Event]:

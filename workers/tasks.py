@@ -31,11 +31,11 @@ _log = logging.getLogger(__name__)
 IN_FLIGHT = 2
 
 
-def run_stages(farm: Farm, roles: Sequence[str], limits: Limits) -> int:
+def run_stages(farm: Farm, roles: Sequence[str], limits: Limits, exports: Sequence[str] = ()) -> int:
     """Be a worker that ingests, merges or publishes, until a signal ends it; returns the exit status."""
     worker = new_worker("+".join(roles))
     app = farm.broker.app
-    stages = Stages(farm, worker.id, limits)
+    stages = Stages(farm, worker.id, limits, exports)
     # What ends work goes before what begins more.
     works = {"publish": (PUBLISH, stages.publish), "merge": (MERGE, stages.merge), "ingest": (INGEST, stages.ingest)}
     for role in roles:

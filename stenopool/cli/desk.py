@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenopool.cli.channels import channels_options, check_channels, speakers_option, taken_channels
+from stenopool.cli.delivery import delivery_options, taken_delivery
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
 from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, clock, error_line, formats_option, output_stems
 from stenopool.config import Config
@@ -50,13 +52,8 @@ def _farm() -> Iterator[Farm]:
 @click.option("--priority", type=int, default=0, show_default=True, help="Within tenant and lane, the higher first.")
 @click.option("--deadline", type=click.FloatRange(min=0), metavar="SECONDS", help="Those due first go first.")
 @click.option("--key", help="A second submission with the same key is the first one. For one file.")
-@click.option(
-    "--channels",
-    type=click.Choice(["mix", "split"]),
-    default="mix",
-    show_default=True,
-    help="Mix all channels, or make a transcript of each.",
-)
+@channels_options
+@delivery_options
 @click.option("--force", is_flag=True, help="Do again what is done already.")
 @click.option("--wait", "wait_for", is_flag=True, help="Wait until they are done.")
 @_AS_JSON
@@ -69,20 +66,25 @@ def submit(files: Sequence[str], **arguments: Any) -> None:
       stenopool submit talk.mp3 call.wav --lane urgent --wait
     """
     options = taken(arguments)
+    split, speakers = taken_channels(arguments)
+    to, formats = taken_delivery(arguments)
     key, wait_for, as_json = arguments["key"], arguments["wait_for"], arguments["as_json"]
     output_stems(files)  # names that would write the same outputs are refused now, not when they are fetched
     if key is not None and len(files) > 1:
         raise UsageError(f"--key is for one file, and {len(files)} are named")
+    from workers.export import destination_of
     from workers.media import probe
 
     context = click.get_current_context()
     code, accepted = OK, []
     with _farm() as farm:
+        destination = to and destination_of(to, store=farm.places.store, roots=Config.from_env().exports)
+        wanted = {"split": split, "speakers": speakers, "destination": destination, "formats": formats}
         for name in files:
             path = Path(name)
             try:
-                probe(path)
-                accepted.append(_hand_in(farm, path, name, options=asdict(options), **arguments))
+                check_channels(speakers, probe(path).channels, path)
+                accepted.append(_hand_in(farm, path, name, options=asdict(options), **wanted, **arguments))
             except StenopoolError as error:
                 click.echo(error_line(error, path, name), err=True)
                 code = FAILED
@@ -111,7 +113,10 @@ def _hand_in(farm: Farm, path: Path, name: str, **arguments: Any) -> Submission:
         file_sha256=digest,
         model=arguments["model"],
         options=arguments["options"],
-        split=arguments["channels"] == "split",
+        split=arguments["split"],
+        speakers=arguments["speakers"],
+        destination=arguments["destination"],
+        formats=arguments["formats"],
         again=arguments["force"],
         lane=Lane[arguments["lane"].upper()],
         priority=arguments["priority"],
@@ -191,8 +196,8 @@ def show(id: int, as_json: bool) -> None:
         click.echo(json.dumps(_record(submission) | {"transcripts": coverage, "versions": versions}, indent=2))
         return
     for name, value in _record(submission).items():
-        if value not in (None, False, {}):
-            click.echo(f"{name:<12}{value}")
+        if value not in (None, False, {}, ()):
+            click.echo(f"{name:<12}{', '.join(value) if isinstance(value, tuple) else value}")
     for transcript in transcripts:
         channel = "" if transcript.channel is None else f", channel {transcript.channel}"
         click.echo(f"{'transcript':<12}{transcript.language}, {len(transcript.text.split())} words{channel}")
@@ -239,14 +244,18 @@ def _versions(farm: Farm, submission: Submission) -> list[dict[str, Any]]:
     "-o", "--output", "folder", type=click.Path(path_type=Path), default=".", help="Folder for the transcripts."
 )
 @formats_option
+@speakers_option
 @click.option("--version", type=click.IntRange(min=1), help="Not what is shown, but this version; show lists them.")
-def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...], version: int | None) -> None:
+def fetch(
+    ids: Sequence[int], folder: Path, formats: tuple[str, ...], speakers: tuple[str, ...], version: int | None
+) -> None:
     """Write the transcripts of submissions, named as their files, as transcribe does.
 
     \b
     Example:
       stenopool fetch 7 8 -o out/ --format txt,srt
     """
+    from scheduler.channels import handed_out
     from workers.publish import open_folder, publish
     from workers.shown import transcripts_of
 
@@ -263,7 +272,16 @@ def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...], version: i
                 click.echo(f"stenopool: {submission.id} {submission.name}: {why}", err=True)
                 code = FAILED
                 continue
-            written = [path for transcript in transcripts for path in publish(transcript, folder, stem, formats)]
+            if speakers and not submission.split:
+                why = "its channels are mixed; --speakers names those of what was handed in with --channels split"
+                click.echo(f"stenopool: {submission.id} {submission.name}: {why}", err=True)
+                code = FAILED
+                continue
+            written = [
+                path
+                for transcript in handed_out(transcripts, speakers or submission.speakers)
+                for path in publish(transcript, folder, stem, formats)
+            ]
             click.echo(f"{submission.name}: {' '.join(map(str, written)) or 'files are up to date'}")
             if any(transcript.coverage.gaps for transcript in transcripts):
                 code = code or INCOMPLETE
@@ -358,6 +376,8 @@ COMMANDS: tuple[click.Command, ...] = (submit, status, show, fetch, wait, cancel
 
 
 def _record(one: Submission) -> dict[str, Any]:
+    from workers.export import folder_of
+
     return {
         "id": one.id,
         "name": one.name,
@@ -368,6 +388,9 @@ def _record(one: Submission) -> dict[str, Any]:
         "error": one.error,
         "model": one.model,
         "seconds": None if one.duration is None else one.duration / 16_000,
+        "speakers": one.speakers,
+        "sent_to": folder_of(one),
+        "formats": one.formats,
         "chunks": one.chunks_total,
         "chunks_open": one.chunks_open,
         "created_at": one.created_at,
