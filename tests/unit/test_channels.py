@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import stenopool.formats
 from scheduler.channels import check_speakers, handed_out, join_channels
 from stenopool.domain import Coverage, CoverageKind, CoveragePiece, Segment, Span, Transcript
 from stenopool.errors import UsageError
 from stenopool.formats import parse_json, render
-from tests.transcripts import segment, span, transcript
-
-SCHEMA = json.loads((Path(stenopool.formats.__file__).parent / "transcript.schema.json").read_text(encoding="utf-8"))
+from tests.transcripts import SCHEMA, segment, span, transcript
 
 
 def channel(number: int, *segments: Segment, **other: object) -> Transcript:
@@ -107,7 +103,7 @@ def test_a_gap_in_one_channel_is_one() -> None:
     assert [one.coverage for one in joined.channels] == [left.coverage, right.coverage]
 
 
-def test_the_language_is_that_of_most(tmp_path: Path) -> None:
+def test_the_language_is_that_of_most() -> None:
     """Of the channels that have one; what ended early or is damaged is so as a whole."""
     quiet = channel(3, language=None)
     german = replace(RIGHT, language="de", ended_early="cut off", damaged=2)

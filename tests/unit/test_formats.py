@@ -19,7 +19,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import stenopool.formats
 from stenopool.domain import (
     Channel,
     Coverage,
@@ -36,10 +35,10 @@ from stenopool.errors import UsageError
 from stenopool.formats import FORMATS, KEPT, parse_json, render
 from stenopool.formats.timecode import milliseconds
 from tests import strategies
+from tests.transcripts import SCHEMA
 
 SECOND = 16_000  # samples
 HOUR = 3600 * SECOND
-SCHEMA = json.loads((Path(stenopool.formats.__file__).parent / "transcript.schema.json").read_text(encoding="utf-8"))
 
 
 def span(start: float, end: float) -> Span:
