@@ -209,12 +209,11 @@ def open_place(submission: Submission, *, store: str, roots: Sequence[str]) -> P
     Raises:
         StoreError: this farm exports nothing to there, or no longer.
     """
-    assert submission.destination is not None
+    where = str(folder_of(submission))
     try:
-        destination_of(submission.destination, store=store, roots=roots)
+        destination_of(where, store=store, roots=roots)
     except UsageError as error:
         raise StoreError(str(error)) from error
-    where = str(folder_of(submission))
     if where.startswith("s3://"):
         return _Bucket(open_store(where, attempts=_ATTEMPTS, timeout=_TIMEOUT))
     return _Folder(Path(where))

@@ -94,7 +94,7 @@ class _Part:
         def overlong(first: int, last: int) -> float:
             return max(0.0, (spans[last - 1].end - spans[first].start) / _MAX_SAMPLES - 1)
 
-        cues = []
+        cues: list[tuple[Cue, int]] = []
         lead = 0 if self.named is _Named.NONE else width(name)
         for block in blocks(writable(self.segment.text), self.layout, overlong, lead=lead, every=every):
             lines = block.lines

@@ -22,9 +22,9 @@ from tests.farms import HandFarm
 from tests.proxy import Proxy
 from tests.servers import BUCKET
 from tests.transcripts import SCHEMA
-from workers import export as exports
 from workers.export import MANIFEST, destination_of, export, folder_of, open_place, stem_of
 from workers.ingest import Stopped
+from workers.publish import write_atomically
 from workers.shown import transcripts_of
 from workers.stages import Stages
 
@@ -133,7 +133,6 @@ def test_a_publisher_that_is_killed_anywhere(
     hand_farm.ingest()
     hand_farm.hear()
     hand_farm.merge()
-    write = exports.write_atomically
     for survived in range(3):
         written = 0
 
@@ -143,10 +142,10 @@ def test_a_publisher_that_is_killed_anywhere(
                 path.with_name(f".stenopool-{survived}").write_bytes(content[:3])
                 raise Killed
             written += 1
-            write(path, content)
+            write_atomically(path, content)
 
         with monkeypatch.context() as patch:
-            patch.setattr(exports, "write_atomically", until)
+            patch.setattr("workers.export.write_atomically", until)
             with pytest.raises(Killed):
                 hand_farm.publish()
         assert not (folder / MANIFEST).exists()

@@ -1,294 +1,217 @@
-"""A podcast's feed with its transcripts: tags where they belong, and every other byte as it was."""
+"""The feed: several files prepared at once beside the model, and what one of them does to the others."""
 
 from __future__ import annotations
 
-import json
-import re
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
-import feedparser
+import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from hypothesis import given
-from hypothesis import strategies as st
 
-from stenopool.cli import cli
-from stenopool.errors import UsageError
-from stenopool.formats import KEPT, render
-from stenopool.formats.feed import Offer, with_transcripts
-from tests import podcasts
-from tests.transcripts import segment, transcript
+from models.engine import Engine
+from stenopool.config import Config
+from stenopool.domain import Options, Transcript
+from stenopool.errors import MediaError, UsageError
+from tests import sounds
+from tests.processes import children, remember
+from tests.unit.test_decoders import drafts, kill
+from workers import feed as feeding
+from workers.feed import Feed
+from workers.local import Driver, Outcome
+from workers.prepare import Prepared, SourceFile
+from workers.transcriber import Observer
 
-BASE = "https://cdn.example.com/shows/one/"
-
-FEED = """<?xml version="1.0" encoding="UTF-8"?>
-<?xml-stylesheet href="/feed.xsl"?>
-<!-- made by hand -->
-<rss version='2.0'
-     xmlns:itunes="http://www.itunes.com/dtds/podcast-1.0.dtd">
-  <channel>
-    <title>Caf\u00e9 &amp; <![CDATA[<b>talk</b>]]></title>
-    <item>
-      <title>One</title>
-      <guid isPermaLink="false"> ep-1 </guid>
-      <enclosure url="https://media.example.com/a/one.mp3?x=1&amp;y=2" length="1" type="audio/mpeg"/>
-    </item>
-    <item><title>Two</title><enclosure url="https://media.example.com/b/two.mp3" length="1" type="audio/mpeg"/></item>
-    <item>
-\t<title>Three</title>\r
-\t<guid><![CDATA[https://example.com/3?a=1&b=2]]></guid>\r
-\t<description>no &lt;/item&gt; in <![CDATA[ </item> ]]></description><!-- </item> -->\r
-    </item >
-  </channel>
-</rss>
-<!-- end -->
-"""
+RATE = 16_000
 
 
-def offer(*names: str, language: str | None = "en", **files: str) -> Offer:
-    """Transcripts; formats with _ for -."""
-    return Offer(
-        names=names, files={format.replace("_", "-"): name for format, name in files.items()}, language=language
-    )
+@pytest.fixture(autouse=True)
+def servers() -> None:
+    """What runs before a test is nothing of it."""
+    remember()
 
 
-def tagged(feed: str | bytes, *offers: Offer) -> str:
-    """The feed with them."""
-    found = with_transcripts(feed.encode() if isinstance(feed, str) else feed, offers, BASE)
-    return found.feed.decode()
-
-
-def test_tags_are_put_where_their_episode_ends() -> None:
-    """In its own layout; the namespace is declared once; all else stays."""
-    new = tagged(
-        FEED,
-        offer("ep-1", podcast_vtt="7/one.podcast.vtt", podcast_srt="7/one.podcast.srt", json="7/one.json"),
-        offer("https://media.example.com/b/two.mp3", language=None, txt="8/zw\u00f6lf 2.txt"),
-    )
-
-    vtt = "https://cdn.example.com/shows/one/7/one.podcast.vtt"
-    first = f'<podcast:transcript url="{vtt}" type="text/vtt" language="en" rel="captions"/>'
-    assert f'type="audio/mpeg"/>\n      {first}\n      <podcast:transcript ' in new
-    second = '<podcast:transcript url="https://cdn.example.com/shows/one/8/zw%C3%B6lf%202.txt" type="text/plain"/>'
-    assert f'type="audio/mpeg"/>{second}</item>' in new
-    assert new.count("xmlns:podcast=") == 1
-    kept = re.sub(r'\s*<podcast:transcript [^>]*/>| xmlns:podcast="[^"]*"', "", new)
-    assert kept == FEED
-    tags = podcasts.check_feed(new.encode())
-    assert [tag["type"] for tag in tags["ep-1"]] == ["text/vtt", "application/x-subrip"]
-
-
-def test_done_twice_it_changes_nothing() -> None:
-    """And a file more is a tag more."""
-    once = tagged(FEED, offer("ep-1", podcast_vtt="one.vtt"))
-
-    assert tagged(once, offer("ep-1", podcast_vtt="one.vtt")) == once
-    more = tagged(once, offer("ep-1", podcast_vtt="one.vtt", podcast_html="one.html"))
-    assert more.count("<podcast:transcript ") == 2
-    assert more.count("xmlns:podcast=") == 1
-
-
-def test_nothing_to_add_leaves_every_byte() -> None:
-    """Also those that XML does not mean."""
-    found = with_transcripts(FEED.encode(), [offer("ep-9", txt="9.txt")], BASE)
-
-    assert (found.feed, found.added, found.matched, found.episodes) == (FEED.encode(), 0, 0, 3)
-    assert [one.names for one in found.unmatched] == [("ep-9",)]
-
-
-@pytest.mark.parametrize(
-    ("name", "title"),
-    [
-        ("ep-1", "One"),
-        ("https://media.example.com/a/one.mp3?x=1&y=2", "One"),
-        ("one.mp3", "One"),
-        ("two", "Two"),
-        ("https://example.com/3?a=1&b=2", "Three"),
-    ],
-)
-def test_an_episode_has_several_names(name: str, title: str) -> None:
-    """Its GUID, its enclosure, the file of that one."""
-    new = tagged(FEED, offer(name, txt="a.txt"))
-
-    [entry] = [entry for entry in feedparser.parse(new).entries if "podcast_transcript" in entry]
-    assert entry.title == title
-
-
-def test_a_name_of_several_episodes_is_nobodys() -> None:
-    """Hosts that call every file media.mp3 need GUIDs; the GUID goes before the file of another one."""
-    items = "".join(
-        f'<item><guid>{guid}</guid><enclosure url="https://e.com/{n}/media.mp3"/></item>'
-        for n, guid in enumerate(["g1", "g2", "media"])
-    )
-    feed = f'<rss version="2.0"><channel>{items}</channel></rss>'
-    found = with_transcripts(feed.encode(), [offer("media.mp3", txt="a.txt"), offer("media", txt="b.txt")], BASE)
-
-    assert [one.names for one in found.unmatched] == [("media.mp3",)]
-    assert found.feed.decode().index("b.txt") > found.feed.decode().index("<guid>media</guid>")
-
-
-def test_the_publishers_own_stay() -> None:
-    """Whatever prefix he has for the namespace is ours as well; of both addresses that it had."""
-    for uri in ("https://podcastindex.org/namespace/1.0", podcasts_older()):
-        feed = (
-            f'<rss version="2.0" xmlns:pc="{uri}"><channel><item><guid>a</guid>'
-            '<pc:transcript url="https://own.example.com/a.vtt" type="text/vtt"/></item></channel></rss>'
-        )
-        new = tagged(feed, offer("a", podcast_vtt="a.vtt"))
-
-        assert new.count("<pc:transcript ") == 2
-        assert "xmlns:podcast" not in new
-        assert new.replace(re.findall(r"<pc:transcript [^>]*/>", new)[1], "") == feed
-
-
-def podcasts_older() -> str:
-    """The address of the first years."""
-    return "https://github.com/Podcastindex-org/podcast-namespace/blob/main/docs/1.0.md"
-
-
-def test_a_prefix_that_means_something_else() -> None:
-    """Another is taken."""
-    feed = '<rss xmlns:podcast="https://example.com/other"><channel><item><guid>a</guid></item></channel></rss>'
-
-    new = tagged(feed, offer("a", txt="a.txt"))
-
-    assert 'xmlns:podcast1="https://podcastindex.org/namespace/1.0"' in new
-    assert "<podcast1:transcript " in new
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "iso-8859-1", "windows-1252", "shift_jis"])
-def test_feeds_stay_in_their_encoding(encoding: str) -> None:
-    """Byte by byte, but for what is added."""
-    name = {"utf-8-sig": "UTF-8"}.get(encoding, encoding)
-    letters = "\u3042" if encoding == "shift_jis" else "caf\u00e9"
-    item = f"<item><title>{letters}</title><guid>a</guid>\\n</item>"
-    feed = f'<?xml version="1.0" encoding="{name}"?>\\n<rss><channel>{item}</channel></rss>'
-
-    new = with_transcripts(feed.encode(encoding), [offer("a", txt="a.txt")], BASE).feed
-
-    added = '<podcast:transcript url="https://cdn.example.com/shows/one/a.txt" type="text/plain" language="en"/>'
-    shown = new.decode(encoding)
-    assert added in shown
-    assert shown.replace(added, "").replace(' xmlns:podcast="https://podcastindex.org/namespace/1.0"', "") == feed
-    assert with_transcripts(new, [offer("a", txt="a.txt")], BASE).feed == new
-
-
-BOMB = (
-    '<!DOCTYPE rss [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]><rss><channel><title>&b;</title></channel></rss>'
-)
-OUTSIDE = '<!DOCTYPE rss [<!ENTITY a SYSTEM "file:///etc/passwd">]><rss><channel><title>&a;</title></channel></rss>'
-
-
-@pytest.mark.parametrize(
-    ("feed", "said"),
-    [
-        (BOMB, "declares the entity a: feeds have none"),
-        (OUTSIDE, "declares the entity a: feeds have none"),
-        ("<rss><channel></rss>", "is no well-formed XML: mismatched tag in line 1, column 16"),
-        ("", "is no well-formed XML: no element found"),
-        ("{}", "is no well-formed XML"),
-        ("<html></html>", "is no RSS feed: it begins with <html>, not with <rss>"),
-        ('<?xml version="1.0" encoding="klingon"?><rss/>', "is not in klingon, as it says"),
-    ],
-)
-def test_what_is_no_feed(feed: str, said: str) -> None:
-    """One line; no entity is ever followed."""
-    with pytest.raises(UsageError) as caught:
-        with_transcripts(feed.encode(), [], BASE)
-
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("base", ["out/", "ftp://example.com", "https://", "https://example.com/?a=1"])
-def test_a_base_url_that_is_none(base: str) -> None:
-    """One line that shows one."""
-    with pytest.raises(UsageError, match=r"such as https://example\.com/transcripts/"):
-        with_transcripts(FEED.encode(), [], base)
-
-
-@given(st.text(), st.text(min_size=1), st.sampled_from(["\n      ", "", "\r\n\t"]))
-def test_any_title_and_any_file(title: str, name: str, space: str) -> None:
-    """Whatever letters: what is added is well formed, and taken away again nothing is left of it."""
-    plain = re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd]|&|<|>|\]\]>", "", title)
-    feed = f"<rss><channel><item>{space}<title>{plain}</title>{space}<guid>a</guid></item></channel></rss>"
-    safe = name.encode(errors="ignore").decode() or "a"
-
-    new = tagged(feed, offer("a", txt=safe, podcast_vtt="b.vtt"))
-
-    assert re.sub(r'\s*<podcast:transcript [^>]*/>| xmlns:podcast="[^"]*"', "", new) == feed
-    assert tagged(new, offer("a", txt=safe, podcast_vtt="b.vtt")) == new
-    assert not feedparser.parse(new.encode()).bozo
-
-
-# The command
-
-
-def test_a_folder_of_transcripts(tmp_path: Path) -> None:
-    """Named as the episodes' files; what players do not know, and files of single channels, are left out."""
-    spoken = transcript(segment(0, 1, " Hallo."), language="de")
-    out = tmp_path / "out"
-    out.mkdir()
-    for format in (*KEPT, "podcast-srt"):
-        ending = format.replace("-", ".")
-        (out / f"one.{ending}").write_text(render(spoken, format))
-    (out / "one.channel1.txt").write_text("Hallo.\n")
-    (tmp_path / "show.xml").write_text(FEED)
-
-    done = feed_export(tmp_path, "out")
-
-    assert done.exit_code == 0, done.output
-    tags = podcasts.check_feed((tmp_path / "new.xml").read_bytes())["ep-1"]
-    assert [(tag["url"].rpartition("/")[2], tag["type"], tag["language"], tag.get("rel")) for tag in tags] == [
-        ("one.vtt", "text/vtt", "de", "captions"),
-        ("one.podcast.srt", "application/x-subrip", "de", "captions"),
-        ("one.txt", "text/plain", "de", None),
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[SourceFile]:
+    """Four pieces of the bundled recording, of different lengths."""
+    folder, speech = tmp_path_factory.mktemp("clips"), sounds.read(sounds.SAMPLE)
+    paths = [
+        sounds.write(folder / f"{at}.wav", speech[at * 20 * RATE :][: (at + 1) * 4 * RATE][None]) for at in range(4)
     ]
-    assert "3 tags added; 1 of 3 episodes have transcripts of ours" in done.output
-    assert "one.channel1: no episode of the feed is it for certain" in done.output
+    return [SourceFile(path, path.name) for path in paths]
 
 
-def test_a_list_of_transcripts(tmp_path: Path) -> None:
-    """By GUID or enclosure; as JSON, what came of it."""
-    (tmp_path / "show.xml").write_text(FEED)
-    (tmp_path / "list.json").write_text(
-        json.dumps(
-            [
-                {"guid": "ep-1", "language": "en", "files": ["1/a.podcast.vtt", "1/a.txt"]},
-                {"enclosure": "https://media.example.com/b/two.mp3", "files": ["2/b.podcast.json"]},
-                {"guid": "ep-9", "files": ["9/c.txt"]},
-            ]
-        )
-    )
-
-    done = feed_export(tmp_path, "list.json", "--json")
-
-    assert json.loads(done.output) == {"episodes": 3, "matched": 2, "added": 3, "unmatched": ["ep-9"]}
-    assert '/2/b.podcast.json" type="application/json" rel="captions"/></item>' in (tmp_path / "new.xml").read_text()
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> SourceFile:
+    """A file that takes seconds to decode."""
+    path = tmp_path_factory.mktemp("long") / "long.wav"
+    return SourceFile(sounds.write(path, np.zeros(1200 * 8000, np.uint8), rate=8000), "long.wav")
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("[", "is no JSON"),
-        ("{}", "is no list of transcripts"),
-        ('[{"files": []}]', 'number 1 needs a "guid" or an "enclosure"'),
-        ('[{"guid": "a", "files": ["a.docx"]}]', "number 1: a.docx has none of the endings of our formats"),
-        ("[]", "there are no transcripts"),
-    ],
-)
-def test_a_list_that_is_none(tmp_path: Path, content: str, said: str) -> None:
-    """One line."""
-    (tmp_path / "show.xml").write_text(FEED)
-    (tmp_path / "list.json").write_text(content)
-
-    done = feed_export(tmp_path, "list.json")
-
-    assert isinstance(done.exception, UsageError)
-    assert said in str(done.exception)
+def run(
+    home: Path, engine: Engine, sources: list[SourceFile], decoders: int | None, observer: Observer | None = None
+) -> dict[str, Outcome]:
+    """Drive sources to their end; outcomes by name."""
+    config = Config(home=home, cache=Config.from_env().cache)
+    options = Options(language="en", temperature=(0.0,))
+    with Driver(
+        config, engine.checkpoint, options, dtype="float32", engine=engine, decoders=decoders, observer=observer
+    ) as driver:
+        outcomes = {outcome.source.name: outcome for outcome in driver.run(sources)}
+    assert children() == []
+    assert drafts(home / "objects") == []
+    return outcomes
 
 
-def feed_export(folder: Path, source: str, *more: str) -> Result:
-    """Run the command on show.xml."""
-    paths = ["--transcripts", str(folder / source), "-o", str(folder / "new.xml")]
-    return CliRunner().invoke(cli, ["feed", "export", str(folder / "show.xml"), *paths, "--base-url", BASE, *more])
+def transcripts(outcomes: dict[str, Outcome]) -> dict[str, tuple[Transcript, ...]]:
+    """Those of what did not fail."""
+    return {name: outcome.transcripts for name, outcome in outcomes.items() if outcome.error is None}
+
+
+class Killing:
+    """An observer that kills whatever decodes a file, each time it hears of it."""
+
+    def __init__(self, victim: SourceFile) -> None:
+        self._victim = victim
+
+    def decoded(self, source: SourceFile, _: int, /) -> None:
+        if source == self._victim:
+            kill(source.path)
+
+    def planned(self, *_: object) -> None:
+        pass
+
+    def advanced(self, *_: object) -> None:
+        pass
+
+
+def test_texts_are_the_same_whoever_decodes(pool_engine: Engine, clips: list[SourceFile], tmp_path: Path) -> None:
+    """A thread, or three processes: outcomes may come in another order, and that is all. What is known starts none."""
+    alone = run(tmp_path / "1", pool_engine, clips, 1)
+    together = run(tmp_path / "3", pool_engine, clips, 3)
+    again = run(tmp_path / "3", pool_engine, clips, 3)
+
+    assert transcripts(alone) == transcripts(together) == transcripts(again)
+    assert len(alone) == 4
+    assert all(outcome.transcripts[0].text for outcome in together.values())
+    assert all(outcome.known for outcome in again.values())
+
+
+def test_a_file_that_kills_its_decoder_ends_nothing_else(
+    pool_engine: Engine, clips: list[SourceFile], long: SourceFile, tmp_path: Path
+) -> None:
+    """It fails by its name, as one that is no sound does; the others are as they were alone."""
+    text = tmp_path / "text.mp3"
+    text.write_bytes(b"this is not sound\n" * 100)
+    hostile = SourceFile(long.path, "hostile.wav")
+    sources = [hostile, clips[0], SourceFile(text, "text.mp3"), clips[1]]
+
+    outcomes = run(tmp_path / "home", pool_engine, sources, 2, Killing(hostile))
+
+    errors = {name: str(outcome.error) for name, outcome in outcomes.items() if outcome.error}
+    assert errors["hostile.wav"] == f"{long.path}: the decoder died on it (killed), 2 times"
+    assert errors["text.mp3"].startswith(f"{text}: is text, not audio or video")
+    assert transcripts(outcomes) == transcripts(run(tmp_path / "alone", pool_engine, clips[:2], 1))
+
+
+def test_leaving_ends_what_is_on_its_way(
+    pool_engine: Engine, clips: list[SourceFile], long: SourceFile, tmp_path: Path
+) -> None:
+    """By an interrupt or because nobody wants the rest: no process, no draft; and the caller's event is its own."""
+    config = Config(home=tmp_path, cache=Config.from_env().cache)
+    stop = threading.Event()
+    for clip in clips[:2]:
+        with Driver(
+            config, pool_engine.checkpoint, Options(language="en"), engine=pool_engine, decoders=2, stop=stop
+        ) as driver:
+            assert next(driver.run([long, clip])).source == clip  # the short one does not wait
+            assert len(children()) == 2
+        assert children() == []
+        assert drafts(tmp_path / "objects") == []
+        assert not stop.is_set()
+
+
+def test_nobody_has_no_decoder(pool_engine: Engine, clips: list[SourceFile], tmp_path: Path) -> None:
+    """In Python it is refused where it is said."""
+    with pytest.raises(UsageError, match=r"^decoders must be a number from 1 to 64, or None; is 0$"):
+        run(tmp_path, pool_engine, clips, 0)
+
+
+# The feed alone: `prepare` stands still until it is told to go on
+
+
+class Gates:
+    """In place of `prepare`: each file waits for its gate, and tells how far it is."""
+
+    def __init__(self, *names: str) -> None:
+        self.gates = {name: threading.Event() for name in names}
+        self.begun = {name: threading.Event() for name in names}
+
+    def prepare(self, source: SourceFile, *_: object, progress: Any, **__: object) -> Prepared:
+        progress(100)
+        self.begun[source.name].set()
+        assert self.gates[source.name].wait(10)
+        if source.name == "bad":
+            raise MediaError("bad: is not audio")
+        return Prepared(source, (), ())
+
+
+def source(name: str) -> SourceFile:
+    """A file that nobody opens."""
+    return SourceFile(Path(name), name)
+
+
+@pytest.fixture
+def gates(monkeypatch: pytest.MonkeyPatch) -> Gates:
+    """Three files that are prepared when their gates open."""
+    gates = Gates("long", "short", "bad")
+    monkeypatch.setattr(feeding, "prepare", gates.prepare)
+    return gates
+
+
+@pytest.fixture
+def feed() -> Feed:
+    """A feed of three at a time, of which no ledger or store knows."""
+    assignment = SimpleNamespace(expecting=lambda _: None)
+    nothing = cast(Any, None)
+    return Feed(cast(Any, assignment), nothing, nothing, decoders=3, observer=None)
+
+
+def test_what_is_ready_does_not_wait(gates: Gates, feed: Feed) -> None:
+    """A short file comes before a long one that was begun before it; an error is that file's own."""
+    for name in ("long", "short", "bad"):
+        feed.add(source(name))
+    assert not feed.wait(0.05)
+    assert list(feed.ready()) == []
+    gates.gates["short"].set()
+    assert feed.wait(10)
+    [(first, prepared)] = feed.ready()
+    gates.gates["bad"].set()
+    assert feed.wait(10)
+    [(second, error)] = feed.ready()
+    gates.gates["long"].set()
+    feed.close()
+
+    assert (first.name, second.name) == ("short", "bad")
+    assert isinstance(prepared, Prepared)
+    assert isinstance(error, MediaError)
+    assert feed.busy
+
+
+def test_no_more_is_begun_than_is_wanted(gates: Gates, feed: Feed) -> None:
+    """Files on their way count as far as they are; an idle device is fed with all there is."""
+    assert feed.takes(0, 1000)
+    assert feed.takes(999, 1000)
+    assert not feed.takes(1000, 1000)
+    for name in ("long", "short"):
+        feed.add(source(name))
+        assert gates.begun[name].wait(10)
+    assert feed.takes(799, 1000)
+    assert not feed.takes(800, 1000)
+    assert feed.takes(0, 1)
+    feed.add(source("bad"))
+    assert not feed.takes(0, 1000)
+    for gate in gates.gates.values():
+        gate.set()
+    feed.close()

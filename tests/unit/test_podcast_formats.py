@@ -162,6 +162,23 @@ def test_media_types() -> None:
     assert len({format_of(name).ending for name in FORMATS}) == len(FORMATS)
 
 
+MEETING = transcript(
+    says(ADA, 0, 3, " Welcome to the weekly meeting."),
+    says(GRACE, 2.5, 5, " Hello, everybody."),
+    says(GRACE, 5, 8, " Shall we begin?"),
+    seconds=9,
+)
+
+
+@pytest.mark.parametrize("name", ["podcast-vtt", "podcast-srt", "podcast-json", "podcast-html", "csv"])
+def test_documented_examples_are_what_is_written(name: str) -> None:
+    """Letter by letter."""
+    page = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text(encoding="utf-8")
+    kind = name.rpartition("-")[2]
+
+    assert f"```{kind}\n{render(MEETING, name)}```\n" in page
+
+
 #: What breaks careless writers: arrows, markup, quotation marks, very long words, both directions, pictures, nothing.
 ODD = st.one_of(
     st.sampled_from(
