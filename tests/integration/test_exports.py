@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from click.testing import CliRunner, Result
 
+from stenopool.cli import cli
+from stenopool.cli.feed import read_offers
 from stenopool.errors import StoreError, UsageError
 from stenopool.formats import FORMATS
 from storage.desk import Submission
@@ -76,6 +80,9 @@ def test_transcripts_are_sent_to_a_folder(hand_farm: HandFarm, shared: Path) -> 
         ("talk1.podcast.vtt", "text/vtt"),
     ]
     assert (shared / str(one.id) / "talk1.txt").read_text() == "first0\nfirst1\nfirst2\n"
+    [offer] = read_offers(shared)
+    assert offer.names == ("guid-1", "talk1.wav", "talk1"), "what a feed's episode may be known by"
+    assert offer.files == {"txt": f"{one.id}/talk1.txt", "podcast-vtt": f"{one.id}/talk1.podcast.vtt"}
 
 
 @ON_SQLITE
@@ -264,6 +271,55 @@ def test_a_bucket_that_does_not_answer(hand_farm: HandFarm, s3: S3Store, proxy: 
     hand_farm.farm.desk.postponed(again, "it answers", -1)
     hand_farm.publish()
     assert hand_farm.now(one).state == SubmissionState.COMPLETED
+
+
+# The commands
+
+
+@pytest.fixture
+def run(hand_farm: HandFarm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """A command, with this farm."""
+    monkeypatch.setattr("workers.farm.Farm.find", lambda _: hand_farm.farm)
+    monkeypatch.setenv("STENOPOOL_EXPORTS", str(tmp_path / "shared"))
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(cli, [*map(str, arguments)])
+
+
+@ON_SQLITE
+def test_who_speaks_can_be_said_later(hand_farm: HandFarm, run: Callable[..., Result], tmp_path: Path) -> None:
+    """When transcripts are fetched, of channels that were split; of mixed ones nobody can."""
+    split, mixed = hand_farm.submit(channels=2, split=True, speakers=("Ada", "Bob")), hand_farm.submit()
+    hand_farm.go()
+
+    fetched = run("fetch", split.id, "-o", "out", "-f", "txt", "--speakers", "Ada,Grace")
+    plain = run("fetch", split.id, "-o", "plain", "-f", "txt")
+    refused = run("fetch", mixed.id, "--speakers", "Ada")
+
+    assert (fetched.exit_code, plain.exit_code, refused.exit_code) == (0, 0, 1)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "talk1.txt",
+        "talk1.channel1.txt",
+        "talk1.channel2.txt",
+    }
+    assert (tmp_path / "out" / "talk1.txt").read_text().splitlines()[:2] == ["Ada: first0", "Grace: first0"]
+    assert (tmp_path / "plain" / "talk1.txt").read_text().splitlines()[1] == "Bob: first0"
+    assert "its channels are mixed" in refused.output
+
+
+@ON_SQLITE
+def test_where_it_is_sent_is_said_when_it_is_handed_in(hand_farm: HandFarm, run: Callable[..., Result]) -> None:
+    """And shown; a place that is not allowed is refused before anything is."""
+    talk = hand_farm.submit().name
+    taken = run("submit", talk, "--to", "shared/out", "--format", "podcast-vtt,txt")
+    shown = run("show", 2)
+    elsewhere = run("submit", talk, "--to", "/srv")
+    nowhere = run("submit", talk, "--format", "txt")
+
+    assert taken.output == f"2\t{talk}\n"
+    assert f"sent_to     {Path('shared/out/2').resolve()}\nformats     podcast-vtt, txt\n" in shown.output
+    assert "STENOPOOL_EXPORTS" in str(elsewhere.exception)
+    assert "--format is what --to sends" in str(nowhere.exception)
+    assert len(hand_farm.farm.desk.submissions()) == 2
 
 
 # Which places
