@@ -21,7 +21,7 @@ from stenopool.cli.progress import Progress
 from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, Options
 from stenopool.errors import StenopoolError
-from stenopool.formats import FORMATS
+from stenopool.formats import KEPT
 from workers.local import Driver
 from workers.prepare import SourceFile
 from workers.publish import publish
@@ -46,8 +46,8 @@ def main() -> None:
     if outcome.error is not None:
         raise outcome.error
     [transcript] = outcome.transcripts
-    files = publish(transcript, ROOT / ".demo", "meeting", FORMATS)
-    files = files or [ROOT / ".demo" / f"meeting.{name}" for name in FORMATS]
+    files = publish(transcript, ROOT / ".demo", "meeting", KEPT)
+    files = files or [ROOT / ".demo" / f"meeting.{name}" for name in KEPT]
 
     lines = transcript.to_txt().splitlines()
     print(*(f"  {line}" for line in lines[:SHOWN]), f"  ... {len(lines) - SHOWN} more lines", sep="\n")

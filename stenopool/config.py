@@ -27,6 +27,11 @@ SETTINGS = (
     Setting("STENOPOOL_DATABASE", "", "a farm's ledger: postgresql://user:password@host/name"),
     Setting("STENOPOOL_BROKER", "", "a farm's Redis: redis://:password@host:6379/0"),
     Setting("STENOPOOL_STORE", "", "a farm's objects: s3://bucket/prefix?endpoint=https://host, or a shared folder"),
+    Setting(
+        "STENOPOOL_EXPORTS",
+        "",
+        "folders that all machines of a farm share, and buckets on other servers, to which transcripts may be sent",
+    ),
     Setting("STENOPOOL_LEASE", "60", "seconds after which others do what a worker holds that gives no sign of life"),
     Setting("STENOPOOL_KEEP", "604800", "seconds that a farm keeps the file of what failed, so that it can be retried"),
     Setting("STENOPOOL_MAX_GB", "100", "gigabytes that a file may have"),
@@ -68,6 +73,8 @@ class Config:
     database: str | None = None
     broker: str | None = None
     store: str | None = None
+    #: Folders, and buckets on other servers than the farm's, to which transcripts may be sent.
+    exports: tuple[str, ...] = ()
     #: Seconds.
     lease: float = 60.0
     #: Seconds.
@@ -102,6 +109,7 @@ class Config:
             database=env.get("STENOPOOL_DATABASE") or None,
             broker=env.get("STENOPOOL_BROKER") or None,
             store=env.get("STENOPOOL_STORE") or None,
+            exports=tuple(filter(None, map(str.strip, env.get("STENOPOOL_EXPORTS", "").split(",")))),
             lease=_number(env, "STENOPOOL_LEASE", 1, 86_400, "seconds, from 1 to a day"),
             keep=_number(env, "STENOPOOL_KEEP", 0, 36_500 * 86_400, "seconds, up to a century"),
             limits=_limits(env),

@@ -92,6 +92,8 @@ class Segment:
     guards: tuple[str, ...] = ()
     #: How likely it is, 0 to 1, that this was never said.
     suspicion: float = 0.0
+    #: Who says it, where that is known: channels that were joined have one each.
+    speaker: str | None = None
 
 
 class CoverageKind(StrEnum):
@@ -286,6 +288,23 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """One channel of a transcript in which all channels of a source are joined."""
+
+    #: Which one of the source, from 1.
+    channel: int
+    #: Who is heard in it; the segments are theirs that have this name.
+    speaker: str
+    #: SHA-256 of its decoded samples: each channel is a recording of its own.
+    recording: str
+    language: str | None
+    language_probability: float | None
+    coverage: Coverage
+    ended_early: str | None = None
+    damaged: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
     """A version of a recording's text."""
 
@@ -306,8 +325,10 @@ class Transcript:
     ended_early: str | None = None
     #: Packets of the source that did not decode; silence of their length stands in their place.
     damaged: int = 0
-    #: Which channel of the source this is, from 1; None where channels were mixed.
+    #: Which channel of the source this is, from 1; None where channels were mixed, or are joined.
     channel: int | None = None
+    #: Where the transcripts of channels are joined in one: what is known of each.
+    channels: tuple[Channel, ...] = ()
 
     @property
     def text(self) -> str:

@@ -33,6 +33,9 @@ class CampaignRow(Base):
     model: Mapped[str] = mapped_column(comment="as of its submissions, as is what follows")
     options: Mapped[dict[str, object]] = mapped_column(JSON)
     split: Mapped[bool]
+    speakers: Mapped[list[str]] = mapped_column(JSON)
+    destination: Mapped[str | None]
+    formats: Mapped[list[str]] = mapped_column(JSON)
     lane: Mapped[int] = mapped_column(SmallInteger)
     priority: Mapped[int]
     deadline: Mapped[float | None] = mapped_column(comment="seconds from its start in which it is due")

@@ -33,6 +33,9 @@ class Plan:
     model: str
     options: Mapping[str, Any]
     split: bool = False
+    speakers: tuple[str, ...] = ()
+    destination: str | None = None
+    formats: tuple[str, ...] = ()
     lane: Lane = Lane.BULK
     priority: int = 0
     #: Seconds from its start.
@@ -376,8 +379,14 @@ class Campaigns(Transactions):
     def _campaign(session: Session, row: CampaignRow) -> Campaign:
         session.refresh(row)  # what the database's own clock gave
         kept = {name: getattr(row, name) for name in Campaign.__dataclass_fields__ if hasattr(CampaignRow, name)}
-        now = session.scalar(select(database_clock())) or 0.0
-        return Campaign(**(kept | {"lane": Lane(row.lane), "state": CampaignState(row.state), "now": now}))
+        typed = {
+            "lane": Lane(row.lane),
+            "state": CampaignState(row.state),
+            "speakers": tuple(row.speakers),
+            "formats": tuple(row.formats),
+            "now": session.scalar(select(database_clock())) or 0.0,
+        }
+        return Campaign(**(kept | typed))
 
 
 #: Nothing speaks against these, and they are not handed in yet.

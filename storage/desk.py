@@ -57,7 +57,12 @@ class Order:
     #: What else is said of it.
     metadata: Mapping[str, str] = field(default_factory=dict)
     split: bool = False
+    #: Of the channels, if they are split.
+    speakers: tuple[str, ...] = ()
     again: bool = False
+    #: Where the transcripts are sent as well, in which formats.
+    destination: str | None = None
+    formats: tuple[str, ...] = ()
     lane: Lane = Lane.NORMAL
     priority: int = 0
     #: Seconds from now.
@@ -83,10 +88,17 @@ class Submission:
     options: Mapping[str, Any]
     metadata: Mapping[str, str]
     split: bool
+    #: Of the channels, if they are split and have names.
+    speakers: tuple[str, ...]
     again: bool
+    #: Where the transcripts are sent as well, in which formats.
+    destination: str | None
+    formats: tuple[str, ...]
     lane: Lane
     priority: int
     deadline_at: float | None
+    #: By which its tenant knows it.
+    idempotency_key: str | None
     paused: bool
     state: SubmissionState
     #: Its state before its gaps were tried again; None where they are not.
@@ -513,8 +525,15 @@ class Desk(WaitingRoom):
             "chunks_open": sum(one.chunks_open for one in transcripts),
         }
         settled = None if row.settled is None else SubmissionState(row.settled)
-        typed = {"lane": Lane(row.lane), "state": SubmissionState(row.state), "settled": settled}
-        return Submission(**{**kept, **typed, **counted, "metadata": row.metadata_})
+        typed = {
+            "lane": Lane(row.lane),
+            "state": SubmissionState(row.state),
+            "settled": settled,
+            "metadata": row.metadata_,
+            "speakers": tuple(row.speakers or ()),
+            "formats": tuple(row.formats or ()),
+        }
+        return Submission(**{**kept, **typed, **counted})
 
 
 #: What makes two orders the same work; who goes first, and what it is called, does not.

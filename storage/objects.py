@@ -71,8 +71,13 @@ class ObjectStore(Protocol):
     def draft(self) -> AbstractContextManager[Draft]:
         """A new object whose key is known only once it is written; gone if it is never kept. Memory stays flat."""
 
-    def put(self, key: str, data: bytes) -> None:
-        """A small object, replacing what is there."""
+    def put(self, key: str, data: bytes, media_type: str | None = None) -> None:
+        """A small object, replacing what is there.
+
+        Args:
+            media_type: as which whoever downloads it is given it, where the store tells such a thing.
+        """
+        del media_type
         with self.draft() as draft:
             draft.write(data)
             draft.keep(key)

@@ -22,7 +22,7 @@ from stenopool.options import options_of
 
 def record_of_result(result: ChunkResult) -> dict[str, Any]:
     """A chunk's result as a record."""
-    return asdict(result)
+    return asdict(result) | {"segments": tuple(map(_record, result.segments))}
 
 
 def result_of_record(record: Mapping[str, Any]) -> ChunkResult:
@@ -50,7 +50,7 @@ def provenance_of_record(record: Mapping[str, Any]) -> Provenance:
 def document_of(segments: Iterable[Segment], coverage: Coverage) -> dict[str, Any]:
     """What a merge found, as a record."""
     return {
-        "segments": [asdict(segment) for segment in segments],
+        "segments": list(map(_record, segments)),
         "coverage": [asdict(piece) for piece in coverage],
     }
 
@@ -68,6 +68,14 @@ def gap_samples(document: Mapping[str, Any]) -> int:
     """Samples of a recording that could not be transcribed."""
     spans = (piece["span"] for piece in document.get("coverage", ()) if piece["kind"] == CoverageKind.FAILED)
     return sum(span["end"] - span["start"] for span in spans)
+
+
+def _record(segment: Segment) -> dict[str, Any]:
+    """A segment as a record; without a speaker where nobody knows one, as all were before there were speakers."""
+    record = asdict(segment)
+    if segment.speaker is None:
+        del record["speaker"]
+    return record
 
 
 def _segment(record: Mapping[str, Any]) -> Segment:

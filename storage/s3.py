@@ -124,6 +124,12 @@ class S3Store(ObjectStore):
         finally:
             draft.close()
 
+    def put(self, key: str, data: bytes, media_type: str | None = None) -> None:
+        """See `ObjectStore`."""
+        kind = {"ContentType": media_type} if media_type else {}
+        with self._bucket.asking():
+            self._bucket.client.put_object(**self._object(key), Body=data, **kind)
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """See `ObjectStore`."""
         wanted = self._object(key)

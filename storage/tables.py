@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0006"
+REVISION = "0007"
 
 
 class Lane(IntEnum):
@@ -181,6 +181,11 @@ class SubmissionRow(Base):
     )
     split: Mapped[bool] = mapped_column(comment="a transcript per channel; else they are mixed")
     again: Mapped[bool] = mapped_column(comment="done again though it is done")
+    speakers: Mapped[list[str] | None] = mapped_column(
+        JSON(none_as_null=True), comment="who is heard in the first channel, the second, ..., where they are split"
+    )
+    destination: Mapped[str | None] = mapped_column(comment="URL or folder to which its transcripts are sent as well")
+    formats: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True), comment="in which they are sent there")
     lane: Mapped[int] = mapped_column(SmallInteger)
     priority: Mapped[int] = mapped_column(comment="within tenant and lane, the higher first")
     deadline_at: Mapped[float | None] = mapped_column(comment="database clock; the earlier first")

@@ -27,6 +27,7 @@ def segments(
         language=st.none() | text,
         guards=st.lists(text, max_size=2).map(tuple),
         suspicion=st.floats(0, 1),
+        speaker=st.none() | text,
     )
 
 

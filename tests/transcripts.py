@@ -1,7 +1,12 @@
-"""Transcripts made by hand, of a few segments."""
+"""Transcripts made by hand, of a few segments, and the schema of all."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+import stenopool.formats
 from stenopool.domain import (
     SAMPLE_RATE,
     Coverage,
@@ -13,6 +18,11 @@ from stenopool.domain import (
     Span,
     Transcript,
     Word,
+)
+
+#: Of the JSON, as it is published.
+SCHEMA: dict[str, Any] = json.loads(
+    (Path(stenopool.formats.__file__).parent / "transcript.schema.json").read_text(encoding="utf-8")
 )
 
 

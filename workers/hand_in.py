@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scheduler.channels import check_channels
 from scheduler.items import Item
 from scheduler.sources import Kind, kind_of
 from stenopool.domain import Options
@@ -33,7 +34,12 @@ class Terms:
     model: str
     options: Options
     split: bool
+    #: Of the channels, if they are split.
+    speakers: tuple[str, ...] = ()
     again: bool
+    #: Where the transcripts are sent as well, in which formats.
+    destination: str | None = None
+    formats: tuple[str, ...] = ()
     lane: str
     priority: int
     #: Seconds from now.
@@ -82,7 +88,7 @@ def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = N
     if _is_elsewhere(item.location):
         return farm.desk.accept(_order(item, terms, None))
     path = Path(item.location)
-    probe(path)
+    check_channels(terms.speakers, probe(path).channels, path)
     order = _order(item, terms, file_sha256 or digest_file(path))
     while True:
         try:
@@ -116,7 +122,10 @@ def _order(item: Item, terms: Terms, file_sha256: str | None) -> Order:
         options=asdict(options_for(item, terms.options)),
         metadata=item.metadata,
         split=terms.split,
+        speakers=terms.speakers,
         again=terms.again,
+        destination=terms.destination,
+        formats=terms.formats,
         lane=Lane[(item.lane or terms.lane).upper()],
         priority=terms.priority,
         deadline=terms.deadline,

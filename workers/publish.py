@@ -9,13 +9,19 @@ from pathlib import Path
 
 from stenopool.domain import Transcript
 from stenopool.errors import UsageError
-from stenopool.formats import render
+from stenopool.formats import format_of, render
+
+#: How files are called while they are written.
+TEMPORARY = ".stenopool-"
 
 
 def output_name(stem: str, channel: int | None, format: str) -> str:
-    """What one format of a transcript is called: `talk.srt`, or `talk.channel2.srt` where channels were split."""
+    """What one format of a transcript is called: `talk.srt`, or `talk.channel2.srt` where channels were split.
+
+    Raises UsageError for a format that there is not.
+    """
     split = "" if channel is None else f".channel{channel}"
-    return f"{stem}{split}.{format}"
+    return f"{stem}{split}.{format_of(format).ending}"
 
 
 def open_folder(folder: Path) -> None:
@@ -26,7 +32,7 @@ def open_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / (probe := f".stenopool-{uuid.uuid4().hex}"), b"")
+        write_atomically(folder / (probe := f"{TEMPORARY}{uuid.uuid4().hex}"), b"")
         (folder / probe).unlink()
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written to ({error.strerror}); choose another folder with -o") from error
@@ -57,7 +63,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Replace a file's content so that no reader ever sees half of it; `mode` is cut by the umask."""
     # Not tempfile's: its files are private, and reading the umask to mend that opens it to all threads for a moment.
     # Not the file's own name with something added: that may already be as long as a name can be.
-    temporary = path.with_name(f".stenopool-{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from stenopool.domain import Transcript
-from stenopool.formats import FORMATS, render
+from stenopool.formats import KEPT, render
 from storage.desk import Submission
 from storage.keys import transcript_key
 from storage.ledger import Work
@@ -42,7 +42,7 @@ def file_keys(submission: int, transcript: int, channel: int | None) -> dict[str
         channel: from 1; None where they were mixed.
     """
     return {
-        transcript_key(submission, transcript, output_name("transcript", channel, format)): format for format in FORMATS
+        transcript_key(submission, transcript, output_name("transcript", channel, format)): format for format in KEPT
     }
 
 

@@ -12,7 +12,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path, PurePath
@@ -43,6 +43,7 @@ from workers.aggregate import aggregate
 from workers.assignment import Assignment, assign, engine_key
 from workers.decoders import Decoders
 from workers.elsewhere import Elsewhere
+from workers.export import export, open_place
 from workers.farm import Farm
 from workers.fetch import Bounds, Fetcher
 from workers.ingest import Ingested, Stopped, enough_memory
@@ -68,13 +69,23 @@ class Stages:
         worker: this process, in the ledger.
         limits: what files may be; None for what is set where nothing is.
         fetcher: gets what lies elsewhere; None for one that knows the public internet only.
+        exports: folders, and buckets on other servers, to which transcripts may be sent.
     """
 
-    def __init__(self, farm: Farm, worker: str, limits: Limits | None = None, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self,
+        farm: Farm,
+        worker: str,
+        limits: Limits | None = None,
+        *,
+        fetcher: Fetcher | None = None,
+        exports: Sequence[str] = (),
+    ) -> None:
         self._farm = farm
         self._worker = worker
         self._limits = limits or Limits()
         self._elsewhere = Elsewhere(fetcher or Fetcher(Bounds(size=self._limits.size)))
+        self._exports = exports
         self._decoders = Decoders(self._limits)
         self._planning = threading.Lock()
         self._closing = threading.Event()
@@ -206,22 +217,34 @@ class Stages:
         aggregate(self._farm.ledger, id)
 
     def publish(self, id: int) -> None:
-        """Write a submission's transcripts into the object store, in every format."""
+        """Write a submission's transcripts into the object store, and to where it wants them."""
         desk = self._farm.desk
         submission = desk.claim(self._worker, id, SubmissionState.PUBLISHING)
         if submission is None:
             return
         try:
-            with self._held(submission):
+            with self._held(submission) as stop:
                 transcripts, _ = put_files(self._farm, submission)
+                if submission.destination is not None:
+                    self._export(submission, transcripts, stop)
             patiently(lambda: desk.published(submission, _state(transcripts)))
             if is_elsewhere(submission.source) and any(transcript.coverage.gaps for transcript in transcripts):
                 return  # the same bytes may not be had again: its gaps are tried again by these samples
             for transcript in transcripts:
                 remove = partial(self._farm.store.delete, pcm_key(transcript.recording))
                 self._farm.ledger.unless_needed(transcript.recording, remove)
+        except Stopped:
+            patiently(lambda: desk.postponed(submission, "its worker ended", 0))
         except StenopoolError as error:
             self._not_done(submission, error, str(error))
+
+    def _export(self, submission: Submission, transcripts: list[Transcript], stop: threading.Event) -> None:
+        try:
+            place = open_place(submission, store=self._farm.places.store, roots=self._exports)
+            export(submission, transcripts, place, stop)
+        except StoreError as error:
+            # Tried again after a minute, whatever it is: somebody else's store must not keep this farm's publishers.
+            raise StoreError(f"cannot be sent to where it is wanted: {error}") from error
 
     @contextmanager
     def _held(self, submission: Submission) -> Iterator[threading.Event]:

@@ -32,15 +32,23 @@ _log = logging.getLogger(__name__)
 IN_FLIGHT = 2
 
 
-def run_stages(farm: Farm, roles: Sequence[str], limits: Limits, allowed: tuple[Network, ...] = ()) -> int:
+def run_stages(
+    farm: Farm,
+    roles: Sequence[str],
+    limits: Limits,
+    *,
+    allowed: tuple[Network, ...] = (),
+    exports: Sequence[str] = (),
+) -> int:
     """Be a worker that ingests, merges or publishes, until a signal ends it; returns the exit status.
 
     Args:
         allowed: networks that sources may be fetched from besides the public internet.
+        exports: folders, and buckets on other servers, to which transcripts may be sent.
     """
     worker = new_worker("+".join(roles))
     app = farm.broker.app
-    stages = Stages(farm, worker.id, limits, Fetcher(Bounds(size=limits.size), allowed))
+    stages = Stages(farm, worker.id, limits, fetcher=Fetcher(Bounds(size=limits.size), allowed), exports=exports)
     # What ends work goes before what begins more.
     works = {"publish": (PUBLISH, stages.publish), "merge": (MERGE, stages.merge), "ingest": (INGEST, stages.ingest)}
     for role in roles:

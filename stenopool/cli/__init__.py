@@ -8,7 +8,7 @@ import threading
 
 import click
 
-from stenopool.cli import campaign, desk, farm, hand_in
+from stenopool.cli import campaign, desk, farm, feed, hand_in
 from stenopool.cli.doctor import doctor
 from stenopool.cli.evaluate import evaluate
 from stenopool.cli.events import events
@@ -46,7 +46,7 @@ cli.add_command(evaluate)
 cli.add_command(models)
 cli.add_command(doctor)
 cli.add_command(events)
-for command in (*hand_in.COMMANDS, *desk.COMMANDS, *farm.COMMANDS, *campaign.COMMANDS):
+for command in (*hand_in.COMMANDS, *desk.COMMANDS, *farm.COMMANDS, *feed.COMMANDS, *campaign.COMMANDS):
     cli.add_command(command)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenopool.cli.channels import speakers_option
 from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, clock, formats_option, output_stems
 from stenopool.config import Config
 from stenopool.domain import CoverageKind
@@ -106,8 +107,8 @@ def show(id: int, as_json: bool) -> None:
     for name, value in record_of(submission).items():
         if isinstance(value, dict):
             value = "; ".join(f"{key}: {said}" for key, said in value.items())
-        if value not in (None, False, ""):
-            click.echo(f"{name:<12}{value}")
+        if value not in (None, False, "", ()):
+            click.echo(f"{name:<12}{', '.join(value) if isinstance(value, tuple) else value}")
     for transcript in transcripts:
         channel = "" if transcript.channel is None else f", channel {transcript.channel}"
         click.echo(f"{'transcript':<12}{transcript.language}, {len(transcript.text.split())} words{channel}")
@@ -154,14 +155,18 @@ def _versions(farm: Farm, submission: Submission) -> list[dict[str, Any]]:
     "-o", "--output", "folder", type=click.Path(path_type=Path), default=".", help="Folder for the transcripts."
 )
 @formats_option
+@speakers_option
 @click.option("--version", type=click.IntRange(min=1), help="Not what is shown, but this version; show lists them.")
-def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...], version: int | None) -> None:
+def fetch(
+    ids: Sequence[int], folder: Path, formats: tuple[str, ...], speakers: tuple[str, ...], version: int | None
+) -> None:
     """Write the transcripts of submissions, named as their files, as transcribe does.
 
     \b
     Example:
       stenopool fetch 7 8 -o out/ --format txt,srt
     """
+    from scheduler.channels import handed_out
     from workers.publish import open_folder, publish
     from workers.shown import transcripts_of
 
@@ -178,7 +183,16 @@ def fetch(ids: Sequence[int], folder: Path, formats: tuple[str, ...], version: i
                 click.echo(f"stenopool: {submission.id} {submission.name}: {why}", err=True)
                 code = FAILED
                 continue
-            written = [path for transcript in transcripts for path in publish(transcript, folder, stem, formats)]
+            if speakers and not submission.split:
+                why = "its channels are mixed; --speakers names those of what was handed in with --channels split"
+                click.echo(f"stenopool: {submission.id} {submission.name}: {why}", err=True)
+                code = FAILED
+                continue
+            written = [
+                path
+                for transcript in handed_out(transcripts, speakers or submission.speakers)
+                for path in publish(transcript, folder, stem, formats)
+            ]
             click.echo(f"{submission.name}: {' '.join(map(str, written)) or 'files are up to date'}")
             if any(transcript.coverage.gaps for transcript in transcripts):
                 code = code or INCOMPLETE
@@ -274,6 +288,8 @@ COMMANDS: tuple[click.Command, ...] = (status, show, fetch, wait, cancel, pause,
 
 def record_of(one: Submission) -> dict[str, Any]:
     """A submission, for programs."""
+    from workers.export import folder_of
+
     return {
         "id": one.id,
         "name": one.name,
@@ -286,6 +302,9 @@ def record_of(one: Submission) -> dict[str, Any]:
         "metadata": dict(one.metadata),
         "model": one.model,
         "seconds": None if one.duration is None else one.duration / 16_000,
+        "speakers": one.speakers,
+        "sent_to": folder_of(one),
+        "formats": one.formats,
         "chunks": one.chunks_total,
         "chunks_open": one.chunks_open,
         "created_at": one.created_at,

@@ -221,7 +221,7 @@ def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
             use_compile_cache(config.cache / "xla")
             code = run_engine(farm, loading.engine)
         else:
-            code = run_stages(farm, roles, config.limits, config.fetch_allow)
+            code = run_stages(farm, roles, config.limits, allowed=config.fetch_allow, exports=config.exports)
     finally:
         farm.close()
     click.get_current_context().exit(code)

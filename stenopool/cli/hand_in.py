@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stenopool.cli.channels import channels_options, taken_channels
+from stenopool.cli.delivery import delivery_options, taken_delivery
 from stenopool.cli.desk import record_of, wait_until_ended
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
 from stenopool.cli.transcribe import FAILED, OK, error_line, output_stems, spooled_stdin
@@ -53,13 +55,8 @@ def terms_options(command: _Command, lane: str = "normal") -> _Command:
             click.option(
                 "--deadline", type=click.FloatRange(min=0), metavar="SECONDS", help="Those due first go first."
             ),
-            click.option(
-                "--channels",
-                type=click.Choice(["mix", "split"]),
-                default="mix",
-                show_default=True,
-                help="Mix all channels, or make a transcript of each.",
-            ),
+            channels_options,
+            delivery_options,
             decoding_options,
         )
     ):
@@ -74,10 +71,24 @@ def taken_terms(arguments: dict[str, Any], *, again: bool = False) -> Terms:
         UsageError: options that are out of range or contradict each other.
     """
     options = taken(arguments)
+    split, speakers = taken_channels(arguments)
+    to, formats = taken_delivery(arguments)
+    from workers.export import destination_of
+    from workers.farm import find_farm
     from workers.hand_in import Terms
 
+    config = Config.from_env()
+    destination = to and destination_of(to, store=find_farm(config).store, roots=config.exports)
     own = {name: arguments.pop(name) for name in ("tenant", "model", "lane", "priority", "deadline")}
-    return Terms(**own, options=options, split=arguments.pop("channels") == "split", again=again)
+    return Terms(
+        **own,
+        options=options,
+        split=split,
+        speakers=speakers,
+        again=again,
+        destination=destination,
+        formats=formats,
+    )
 
 
 @click.command(cls=SectionedCommand, no_args_is_help=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenopool.cli.channels import channels_options, taken_channels
 from stenopool.cli.loading import Loading, loading_options, taken_loading
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
 from stenopool.cli.vocabulary import read_vocabulary
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 OK, FAILED, INCOMPLETE = 0, 1, 3
 
 
-def _formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+def read_formats(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    """Names of formats that are separated by commas, each once. Raises BadParameter for any other."""
     formats = tuple(dict.fromkeys(part.strip().lower() for part in value.split(",") if part.strip()))
     if not formats or (unknown := [name for name in formats if name not in FORMATS]):
         wrong = ", ".join(unknown) if formats else "nothing"
@@ -45,7 +47,7 @@ formats_option = click.option(
     "formats",
     default="txt,srt,json",
     show_default=True,
-    callback=_formats,
+    callback=read_formats,
     help=f"What to write, separated by commas: {', '.join(FORMATS)}.",
 )
 
@@ -61,13 +63,7 @@ formats_option = click.option(
     help="Folder for the transcripts, named as the files.",
 )
 @formats_option
-@click.option(
-    "--channels",
-    type=click.Choice(["mix", "split"]),
-    default="mix",
-    show_default=True,
-    help="Mix all channels, or make a transcript of each.",
-)
+@channels_options
 @click.option(
     "--vocabulary",
     type=click.Path(path_type=Path),
@@ -88,9 +84,12 @@ def transcribe(files: Sequence[str], **arguments: Any) -> None:
     """
     stems = output_stems(files)
     options, loading = taken(arguments), taken_loading(arguments)
+    split, speakers = taken_channels(arguments)
     context = click.get_current_context()
     with spooled_stdin(files) as paths:
-        code = _Command(options=options, loading=loading, stop=context.obj, **arguments).run(files, paths, stems)
+        code = _Command(
+            options=options, loading=loading, split=split, speakers=speakers, stop=context.obj, **arguments
+        ).run(files, paths, stems)
     context.exit(code)
 
 
@@ -102,7 +101,8 @@ class _Command:
     loading: Loading
     folder: Path
     formats: tuple[str, ...]
-    channels: str
+    split: bool
+    speakers: tuple[str, ...]
     vocabulary: Path | None
     force: bool
     quiet: bool
@@ -112,6 +112,7 @@ class _Command:
     def run(self, files: Sequence[str], paths: Sequence[Path], stems: Sequence[str]) -> int:
         """Transcribe; returns the exit code."""
         # Heavy imports stand here: `stenopool --help` and wrong arguments answer at once.
+        from scheduler.channels import check_channels
         from stenopool.cli.progress import Progress
         from workers.media import probe
         from workers.prepare import SourceFile
@@ -121,7 +122,7 @@ class _Command:
         worst = OK
         for name, path, stem in zip(files, paths, stems, strict=True):
             try:
-                probe(path, limits)
+                check_channels(self.speakers, probe(path, limits).channels, path)
             except StenopoolError as error:
                 click.echo(error_line(error, path, name), err=True)
                 worst = FAILED
@@ -130,6 +131,7 @@ class _Command:
         if not sources:
             return worst
 
+        from scheduler.channels import handed_out
         from workers.publish import open_folder, publish
 
         open_folder(self.folder)
@@ -138,7 +140,7 @@ class _Command:
             Progress(enabled=not self.quiet, n_sources=len(sources)) as progress,
             self.loading.driver(
                 self.options,
-                split=self.channels == "split",
+                split=self.split,
                 force=self.force,
                 observer=progress,
                 stop=self.stop,
@@ -156,7 +158,7 @@ class _Command:
                 try:
                     written = [
                         path
-                        for transcript in outcome.transcripts
+                        for transcript in handed_out(outcome.transcripts, self.speakers)
                         for path in publish(transcript, self.folder, sources[outcome.source], self.formats)
                     ]
                 except UsageError as error:

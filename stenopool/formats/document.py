@@ -13,11 +13,11 @@ import re
 from dataclasses import asdict
 from typing import Any
 
-from stenopool.domain import CoveragePiece, Provenance, Segment, Span, Transcript
+from stenopool.domain import Channel, CoveragePiece, Provenance, Segment, Span, Transcript
 from stenopool.formats.timecode import milliseconds
 
 SCHEMA = "stenopool/transcript"
-VERSION = 2
+VERSION = 3
 
 #: File names that are no UTF-8 reach Python as these; JSON can spell them, UTF-8 cannot.
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -41,6 +41,7 @@ def to_json(transcript: Transcript) -> str:
         "ended_early": transcript.ended_early,
         "damaged": transcript.damaged,
         "channel": transcript.channel,
+        "channels": [_channel(channel) for channel in transcript.channels],
     }
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2)
     return _SURROGATES.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
@@ -58,6 +59,7 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "language": segment.language,
         "guards": list(segment.guards),
         "suspicion": _finite(segment.suspicion),
+        "speaker": segment.speaker,
         "words": [
             {**_span(word.span), "text": word.text, "probability": _finite(word.probability)} for word in segment.words
         ],
@@ -70,6 +72,19 @@ def _piece(piece: CoveragePiece) -> dict[str, Any]:
         "kind": piece.kind.value,
         "score": _finite(piece.score),
         "reason": piece.reason,
+    }
+
+
+def _channel(channel: Channel) -> dict[str, Any]:
+    return {
+        "channel": channel.channel,
+        "speaker": channel.speaker,
+        "recording": channel.recording,
+        "language": channel.language,
+        "language_probability": _finite(channel.language_probability),
+        "coverage": [_piece(piece) for piece in channel.coverage],
+        "ended_early": channel.ended_early,
+        "damaged": channel.damaged,
     }
 
 

@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any, NoReturn, TypeVar
 
 from stenopool.domain import (
+    Channel,
     Coverage,
     CoverageKind,
     CoveragePiece,
@@ -71,11 +72,6 @@ class _Reader:
 
     def transcript(self) -> Transcript:
         self._skip("schema", "version", "seconds", "text")
-        pieces = tuple(reader.piece() for reader in self._objects("coverage"))
-        try:
-            coverage = Coverage(pieces)
-        except ValueError as e:
-            raise UsageError(f"not a Stenopool transcript: {e}") from e
         return self._done(
             Transcript(
                 source=self._get("source", str),
@@ -84,13 +80,35 @@ class _Reader:
                 language=self._get_or_none("language", str),
                 language_probability=self._figure("language_probability"),
                 segments=tuple(reader.segment() for reader in self._objects("segments")),
-                coverage=coverage,
+                coverage=self._coverage(),
                 provenance=self._object("provenance").provenance(),
                 ended_early=self._get_or_none("ended_early", str),
                 damaged=self._get("damaged", int),
                 channel=self._get_or_none("channel", int),
+                channels=tuple(reader.channel() for reader in self._objects("channels")),
             )
         )
+
+    def channel(self) -> Channel:
+        return self._done(
+            Channel(
+                channel=self._get("channel", int),
+                speaker=self._get("speaker", str),
+                recording=self._get("recording", str),
+                language=self._get_or_none("language", str),
+                language_probability=self._figure("language_probability"),
+                coverage=self._coverage(),
+                ended_early=self._get_or_none("ended_early", str),
+                damaged=self._get("damaged", int),
+            )
+        )
+
+    def _coverage(self) -> Coverage:
+        pieces = tuple(reader.piece() for reader in self._objects("coverage"))
+        try:
+            return Coverage(pieces)
+        except ValueError as e:
+            raise UsageError(f"not a Stenopool transcript: {self._path}{e}") from e
 
     def segment(self) -> Segment:
         return self._done(
@@ -105,6 +123,7 @@ class _Reader:
                 language=self._get_or_none("language", str),
                 guards=tuple(self._strings("guards")),
                 suspicion=self._number("suspicion"),
+                speaker=self._get_or_none("speaker", str),
                 words=tuple(reader.word() for reader in self._objects("words")),
             )
         )

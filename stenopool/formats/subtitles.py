@@ -3,21 +3,28 @@
 A segment's text is cut into blocks (`wrapping`), each with the time of its characters: from the words' times where
 there are any, otherwise its share of the segment. Then each cue is left on screen long enough to be read, as far as
 silence follows.
+
+Where several speak, each one's cues are in order and apart, and those of others may be on screen at the same time: so
+nothing is lost of who talks over whom.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from functools import cached_property
 from itertools import accumulate
 
 from stenopool.domain import SAMPLE_RATE, Segment, Span, Transcript
 from stenopool.formats.text import writable
 from stenopool.formats.timecode import milliseconds
-from stenopool.formats.wrapping import blocks, width
+from stenopool.formats.wrapping import SCREEN, Layout, blocks, width
 
 MIN_DURATION = 700  # milliseconds on screen, where silence leaves room for it
 MAX_DURATION = 7_000  # milliseconds
+LONGEST_NAME = 20  # columns of a speaker's name; what is longer is cut
 READING_SPEED = 20  # columns per second, at most, where silence leaves room for it
 _MAX_SAMPLES = MAX_DURATION * SAMPLE_RATE // 1000
 
@@ -29,6 +36,8 @@ class Cue:
     start: int
     end: int
     lines: tuple[str, ...]
+    #: Who says it, where that is known.
+    speaker: str | None = None
 
     @property
     def reading_time(self) -> int:
@@ -37,33 +46,80 @@ class Cue:
         return min(max(needed, MIN_DURATION), MAX_DURATION)
 
 
-def cues(transcript: Transcript) -> tuple[Cue, ...]:
-    """The transcript's cues in order: none overlaps the next, none ends after the recording unless its segment does.
+def cues(transcript: Transcript, layout: Layout = SCREEN, *, named: bool = False) -> tuple[Cue, ...]:
+    """The transcript's cues in order of their starts; none ends after the recording unless its segment does.
 
-    Every cue lasts at least a millisecond (a zero one is invalid in WebVTT and dropped by players), and at most
-    `MAX_DURATION`.
+    No cue overlaps the next of the same speaker. Every cue lasts at least a millisecond (a zero one is invalid in
+    WebVTT and dropped by players), and at most `MAX_DURATION`.
+
+    Args:
+        named: whether the text of a cue begins with its speaker's name where the cue before it is of another one.
     """
-    spoken = [cue for segment in transcript.segments for cue in _spoken(segment)]
-    return _scheduled(spoken, milliseconds(transcript.duration))
+    duration = milliseconds(transcript.duration)
+    parts = [_Part(segment, layout) for segment in transcript.segments]
+    while True:
+        shown = _shown(parts, duration)
+        unnamed = set(_unnamed(shown, parts)) if named else set()
+        if not unnamed:
+            return tuple(cue for cue, _ in shown)
+        # A name takes room, which may move what follows it: until all that need one have it.
+        for index, first in sorted(unnamed):
+            parts[index] = replace(parts[index], named=_Named.EVERY if first else _Named.FIRST)
 
 
-def _spoken(segment: Segment) -> list[Cue]:
-    """A segment's cues with the times at which they are spoken; those may be empty or overlap."""
-    text = writable(segment.text)
-    spans = _character_spans(segment, text)
+class _Named(Enum):
+    """Which cues of a segment say whose they are."""
 
-    def overlong(first: int, last: int) -> float:
-        return max(0.0, (spans[last - 1].end - spans[first].start) / _MAX_SAMPLES - 1)
-
-    return [
-        Cue(milliseconds(spans[block.first].start), milliseconds(spans[block.last - 1].end), block.lines)
-        for block in blocks(text, overlong)
-    ]
+    NONE = auto()
+    FIRST = auto()
+    #: Because others talk in between.
+    EVERY = auto()
 
 
-def _character_spans(segment: Segment, text: str) -> list[Span]:
+@dataclass(frozen=True)
+class _Part:
+    """A segment as cues."""
+
+    segment: Segment
+    layout: Layout
+    named: _Named = _Named.NONE
+
+    @cached_property
+    def spoken(self) -> list[tuple[Cue, int]]:
+        """Its cues with the times at which they are spoken, which may be empty or overlap; where in it each begins."""
+        speaker, spans = self.segment.speaker, character_spans(self.segment)
+        name = f"{_shortened(' '.join(writable(speaker or '').split()))}: "
+        every = self.named is _Named.EVERY
+
+        def overlong(first: int, last: int) -> float:
+            return max(0.0, (spans[last - 1].end - spans[first].start) / _MAX_SAMPLES - 1)
+
+        cues: list[tuple[Cue, int]] = []
+        lead = 0 if self.named is _Named.NONE else width(name)
+        for block in blocks(writable(self.segment.text), self.layout, overlong, lead=lead, every=every):
+            lines = block.lines
+            if lead and (every or not cues):
+                lines = (f"{name}{lines[0]}".rstrip(), *lines[1:])
+            start, end = spans[block.first].start, spans[block.last - 1].end
+            cues.append((Cue(milliseconds(start), milliseconds(end), lines, speaker), block.first))
+        return cues
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room beside it."""
+    if width(name) <= LONGEST_NAME:
+        return name
+    kept = ""
+    for character in name:
+        if width(kept + character) >= LONGEST_NAME:
+            break
+        kept += character
+    return f"{kept.rstrip()}…"
+
+
+def character_spans(segment: Segment) -> list[Span]:
     """When each visible character of the text is spoken: an equal share of its word, or else of the segment."""
-    visible = "".join(text.split())
+    visible = "".join(writable(segment.text).split())
     words = [(word.span, "".join(writable(word.text).split())) for word in segment.words]
     if "".join(letters for _, letters in words) != visible:  # no words, or they are not those of the text
         words = [(segment.span, visible)]
@@ -74,18 +130,54 @@ def _character_spans(segment: Segment, text: str) -> list[Span]:
     ]
 
 
-def _scheduled(spoken: Sequence[Cue], duration: int) -> tuple[Cue, ...]:
-    """The cues with times that run forwards, extended into silence; `duration` is the recording's."""
-    starts = _starts(spoken, duration)
-    scheduled = []
+#: A cue, and where its text is from: which segment, and which of that one's visible characters is its first.
+_Shown = tuple[Cue, tuple[int, int]]
+
+
+def _shown(parts: Sequence[_Part], duration: int) -> list[_Shown]:
+    """The parts' cues with the times at which they are on screen, in the order of these."""
+    voices: dict[str | None, list[_Shown]] = {}
+    for index, part in enumerate(parts):
+        voices.setdefault(part.segment.speaker, []).extend((cue, (index, first)) for cue, first in part.spoken)
+    starts = {voice: _starts([cue for cue, _ in spoken], duration) for voice, spoken in voices.items()}
+    everybodys = sorted(start for voice in starts.values() for start in voice)
+    scheduled = [
+        (cue, where)
+        for voice, spoken in voices.items()
+        for cue, (_, where) in zip(
+            _scheduled([cue for cue, _ in spoken], starts[voice], everybodys, duration), spoken, strict=True
+        )
+    ]
+    return sorted(scheduled, key=lambda one: one[0].start)
+
+
+def _unnamed(shown: Sequence[_Shown], parts: Sequence[_Part]) -> Iterator[tuple[int, int]]:
+    """Where texts begin that a reader would take for those of the speaker before."""
+    before: str | None = None
+    for cue, (index, first) in shown:
+        named = parts[index].named
+        if cue.speaker not in (None, before) and named is not _Named.EVERY and (first or named is _Named.NONE):
+            yield index, first
+        before = cue.speaker
+
+
+def _scheduled(spoken: Sequence[Cue], starts: Sequence[int], everybodys: Sequence[int], duration: int) -> Iterator[Cue]:
+    """One speaker's cues with times that run forwards, extended into silence.
+
+    Args:
+        starts: of these cues, in milliseconds.
+        everybodys: those of all speakers' cues, in order: silence ends with them.
+        duration: the recording's, in milliseconds.
+    """
     for index, (start, cue) in enumerate(zip(starts, spoken, strict=True)):
+        following = bisect_right(everybodys, start)
         # Silence to read in ends with the recording, but speech may be timed beyond it, and is kept.
-        end = max(cue.end, min(start + cue.reading_time, duration))
+        silent = min(duration, everybodys[following]) if following < len(everybodys) else duration
+        end = max(cue.end, min(start + cue.reading_time, silent))
         end = min(end, start + MAX_DURATION)
         if index + 1 < len(starts):
             end = min(end, starts[index + 1])
-        scheduled.append(Cue(start, max(end, start + 1), cue.lines))
-    return tuple(scheduled)
+        yield Cue(start, max(end, start + 1), cue.lines, cue.speaker)
 
 
 def _starts(spoken: Sequence[Cue], duration: int) -> list[int]:

@@ -77,6 +77,7 @@ def command(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess
             "STENOPOOL_HOME": str(folder / "home"),
             "STENOPOOL_LEASE": str(LEASE),
             "STENOPOOL_FETCH_ALLOW": "127.0.0.1/32",
+            "STENOPOOL_EXPORTS": str(folder),
         },
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -133,13 +134,16 @@ def test_it_says_where_it_is(farm: Farm) -> None:
 
 
 def test_the_farm_and_one_machine_say_the_same_though_workers_are_killed(farm: Farm, folder: Path) -> None:
-    """The same files, byte for byte, in every format, after kill -9 of an engine and of what ingests."""
+    """The same files, byte for byte, in every format, after kill -9 of an engine and of what ingests and publishes.
+
+    Fetched, and where they were to be sent; there, a manifest names them.
+    """
     names = [f"talk{at}.mp3" for at in range(4)]
-    formats = ("--format", "txt,srt,vtt,json,tsv")
+    formats = ("--format", "txt,srt,vtt,json,tsv,csv,podcast-vtt")
     alone = command(folder, "transcribe", *names, "-o", "alone", *formats)
     assert alone.returncode == 0, alone.stderr
 
-    ids = farm.submit(*names)
+    ids = farm.submit(*names, "--to", "sent", *formats)
     for role in ("ingest+merge+publish", "engine"):
         time.sleep(0.5)
         os.kill(farm.pids(role)[0], signal.SIGKILL)
@@ -148,7 +152,15 @@ def test_the_farm_and_one_machine_say_the_same_though_workers_are_killed(farm: F
 
     made = {path.name: path.read_bytes() for path in (folder / "farm").iterdir()}
     assert made == {path.name: path.read_bytes() for path in (folder / "alone").iterdir()}
-    assert len(made) == 20
+    assert len(made) == 28
+    sent = [Path(farm.show(id)["sent_to"]) for id in ids]
+    assert sent == [folder / "sent" / str(id) for id in ids]
+    for path in sent:
+        named = {file["name"] for file in json.loads((path / "manifest.json").read_bytes())["files"]}
+        assert {file.name: file.read_bytes() for file in path.iterdir() if file.name != "manifest.json"} == {
+            name: made[name] for name in named
+        }
+        assert len(named) == 7
 
 
 def test_silence_and_what_is_no_sound(farm: Farm) -> None:

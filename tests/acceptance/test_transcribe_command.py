@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jsonschema
 import numpy as np
 import psutil
 import pytest
 
 from stenopool.cli import cli
 from stenopool.errors import UsageError
-from tests import sounds
+from tests import podcasts, sounds
+from tests.transcripts import SCHEMA
 
 SAMPLE = sounds.SAMPLE
 RATE = 16_000
@@ -357,7 +360,8 @@ def test_channels_can_be_split(run: Run, sound: np.ndarray, tmp_path: Path) -> N
     call = sounds.write(tmp_path / "call.wav", np.stack([speech, np.zeros_like(speech)]))
     alone = sounds.write(tmp_path / "alone.wav", speech)
 
-    done = run(call, alone, "-l", "en", "-f", "json,txt", "--channels", "split")
+    formats = "json,txt,csv,podcast-vtt,podcast-srt,podcast-json,podcast-html,chapters"
+    done = run(call, alone, "-l", "en", "-f", formats, "--channels", "split", "--speakers", "Ada", "--word-timestamps")
 
     assert done.returncode == 0, done.stderr
     left, right = (transcript(tmp_path / f"call.channel{n}.json") for n in (1, 2))
@@ -366,6 +370,33 @@ def test_channels_can_be_split(run: Run, sound: np.ndarray, tmp_path: Path) -> N
     assert [(piece["kind"], piece["end_sample"]) for piece in right["coverage"]] == [("silence", len(speech))]
     assert (left["channel"], right["channel"]) == (1, 2)
     assert rows(tmp_path / "home", "select count(*) from recordings") == [(2,)]
+    both = transcript(tmp_path / "call.json")
+    assert [one["speaker"] for one in both["channels"]] == ["Ada", "Channel 2"]
+    assert {segment["speaker"] for segment in both["segments"]} == {"Ada"}
+    for path in tmp_path.glob("c*l.json"), tmp_path.glob("*.channel?.json"):
+        for document in path:
+            jsonschema.Draft202012Validator(SCHEMA).validate(transcript(document))
+    assert podcasts.check_srt((tmp_path / "call.podcast.srt").read_text())[0][1][0].startswith("Ada: ")
+    assert podcasts.check_vtt((tmp_path / "call.podcast.vtt").read_text())[0][1] == "Ada"
+    assert podcasts.check_json((tmp_path / "call.podcast.json").read_text())[0]["speaker"] == "Ada"
+    assert podcasts.check_html((tmp_path / "call.podcast.html").read_text())[0][:2] == ("Ada", "0:00")
+    assert podcasts.check_chapters((tmp_path / "call.channel2.chapters.json").read_text()) == [0]
+    with (tmp_path / "call.csv").open() as file:
+        words = list(csv.DictReader(file))
+    assert "".join(f" {word['word']}" for word in words).strip() == " ".join(left["text"].split())
+    assert all(word["probability"] and word["speaker"] == "Ada" for word in words)
+
+
+def test_more_speakers_than_channels_are_named(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
+    """So are names of channels that are mixed."""
+    sounds.write(tmp_path / "call.wav", sound[:RATE])
+
+    done = run("call.wav", "--channels", "split", "--speakers", "Ada,Grace")
+    mixed = run("call.wav", "--speakers", "Ada")
+
+    assert (done.returncode, mixed.returncode) == (1, 2)
+    assert done.stderr == "stenopool: call.wav: has 1 channels, and --speakers names 2\n"
+    assert "say --channels split as well" in mixed.stderr
 
 
 def test_the_language_is_detected(run: Run, sound: np.ndarray, tmp_path: Path) -> None:
@@ -399,8 +430,8 @@ def test_two_processes_share_one_recording(sound: np.ndarray, tmp_path: Path) ->
 
 
 WRONG_COMMANDS: Sequence[tuple[list[str], str]] = (
-    (["a.mp3", "--format", "docx"], "docx; choose from txt, srt, vtt, tsv, json"),
-    (["a.mp3", "--format", ","], "nothing; choose from txt, srt, vtt, tsv, json"),
+    (["a.mp3", "--format", "docx"], "docx; choose from txt, srt, vtt, tsv, json, csv, podcast-json"),
+    (["a.mp3", "--format", ","], "nothing; choose from txt, srt, vtt, tsv, json, csv, podcast-json"),
     (["a.mp3", "--batch-size", "0"], "0; a positive number, or auto"),
     (["a.mp3", "--batch-size", "many"], "many; a positive number, or auto"),
     (["a.mp3", "--batch-size", "²"], "²; a positive number, or auto"),

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from stenopool.domain import SAMPLE_RATE as S
-from stenopool.formats import FORMATS, render
+from stenopool.formats import KEPT, render
 from storage.desk import Submission
 from storage.keys import transcript_key
 from storage.records import result_of_record
@@ -282,7 +282,7 @@ def test_what_cannot_be_published_waits(
     [transcript] = transcripts_of(farm, done)
     assert {found.key: s3.read(found.key, 0, found.size) for found in s3.list("transcripts")} == {
         transcript_key(done.id, chunks[0][0], f"transcript.{format}"): render(transcript, format).encode()
-        for format in FORMATS
+        for format in KEPT
     }
     assert samples(s3) == {}
 

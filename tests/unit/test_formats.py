@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import av
+import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import stenopool.formats
 from stenopool.domain import (
+    Channel,
     Coverage,
     CoverageKind,
     CoveragePiece,
@@ -31,13 +32,13 @@ from stenopool.domain import (
     Word,
 )
 from stenopool.errors import UsageError
-from stenopool.formats import FORMATS, parse_json, render
+from stenopool.formats import FORMATS, KEPT, parse_json, render
 from stenopool.formats.timecode import milliseconds
 from tests import strategies
+from tests.transcripts import SCHEMA
 
 SECOND = 16_000  # samples
 HOUR = 3600 * SECOND
-SCHEMA = json.loads((Path(stenopool.formats.__file__).parent / "transcript.schema.json").read_text(encoding="utf-8"))
 
 
 def span(start: float, end: float) -> Span:
@@ -108,13 +109,14 @@ TWO = transcript(segment(0, 1.5, " Hello there."), segment(1.5, 3.25, " Fish & c
 
 
 def test_formats_are_listed_in_the_order_of_their_documentation() -> None:
-    """Five formats, each named like its file's extension."""
-    assert FORMATS == ("txt", "srt", "vtt", "tsv", "json")
+    """The five that a farm keeps, a table of words, what podcasts want."""
+    assert FORMATS[:5] == KEPT == ("txt", "srt", "vtt", "tsv", "json")
+    assert FORMATS[5:] == ("csv", "podcast-json", "podcast-html", "podcast-srt", "podcast-vtt", "chapters")
 
 
 def test_unknown_format_names_the_choices() -> None:
     """An unknown format is a usage error that names it and what there is."""
-    with pytest.raises(UsageError, match=r"^unknown format 'docx': choose from txt, srt, vtt, tsv, json$"):
+    with pytest.raises(UsageError, match=r"^unknown format 'docx': choose from txt, srt, vtt, tsv, json, csv, .*$"):
         render(TWO, "docx")
 
 
@@ -474,34 +476,31 @@ TRANSCRIPTS = st.builds(
     ended_early=st.none() | ANY_TEXT,
     damaged=st.integers(0, 2**31),
     channel=st.none() | st.integers(min_value=1),
+    channels=st.lists(
+        st.builds(
+            Channel,
+            channel=st.integers(min_value=1),
+            speaker=ANY_TEXT,
+            recording=ANY_TEXT,
+            language=st.none() | ANY_TEXT,
+            language_probability=st.none() | FIGURES,
+            coverage=coverages(),
+            ended_early=st.none() | ANY_TEXT,
+            damaged=st.integers(0, 2**31),
+        ),
+        max_size=2,
+    ).map(tuple),
 )
 
 
-def check(value: Any, schema: dict[str, Any], path: str = "$") -> None:
-    """Asserts that the value fits the schema: the keywords that ours uses, and no others."""
-    schema = dict(schema)
-    if reference := schema.pop("$ref", None):
-        schema = {**SCHEMA["$defs"][reference.removeprefix("#/$defs/")], **schema}
-    types = schema.pop("type", [])
-    names = {dict: "object", list: "array", str: "string", int: "integer", float: "number", bool: "boolean"}
-    name = "null" if value is None else names[type(value)]
-    allowed = types if isinstance(types, list) else [types]
-    assert not allowed or name in allowed or (name == "integer" and "number" in allowed), f"{path} is {name}"
-    assert value == schema.pop("const", value), path
-    assert value in schema.pop("enum", [value]), path
-    minimum = schema.pop("minimum", -math.inf)
-    assert value is None or not isinstance(value, int | float) or value >= minimum, path
-    properties = schema.pop("properties", {})
+def in_order(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether the keys of every object are those of the schema, in its order."""
+    if reference := schema.get("$ref"):
+        schema = SCHEMA["$defs"][reference.removeprefix("#/$defs/")]
     if isinstance(value, dict):
-        assert set(schema.pop("required")) <= set(value), path
-        assert schema.pop("additionalProperties") is False
-        assert list(value) == list(properties), path
-        for key, inner in value.items():
-            check(inner, properties[key], f"{path}.{key}")
-    items = schema.pop("items", None)
-    for index, inner in enumerate(value if isinstance(value, list) else []):
-        check(inner, items, f"{path}[{index}]")
-    assert set(schema) <= {"description", "title", "$schema", "$id", "$defs"}
+        keys = schema["properties"]
+        return list(value) == list(keys) and all(in_order(inner, keys[key]) for key, inner in value.items())
+    return not isinstance(value, list) or all(in_order(inner, schema.get("items", {})) for inner in value)
 
 
 @settings(deadline=None)
@@ -515,14 +514,25 @@ def test_json_reads_back_as_it_was(written: Transcript) -> None:
 @given(TRANSCRIPTS)
 def test_json_fits_its_schema(written: Transcript) -> None:
     """Each key of the schema is there, in its order and of its type, and no other."""
-    check(json.loads(render(written, "json")), SCHEMA)
+    document = json.loads(render(written, "json"))
+
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    assert in_order(document, SCHEMA)
+
+
+def test_schema_is_one() -> None:
+    """It is valid itself, and docs/ shows the one that the package has."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    published = Path(__file__).parents[2] / "docs" / "transcript.schema.json"
+
+    assert json.loads(published.read_text(encoding="utf-8")) == SCHEMA
 
 
 def test_schema_leaves_nothing_open() -> None:
     """Every object of the schema requires all of its keys and allows no others."""
     objects = [SCHEMA, *(part for part in SCHEMA["$defs"].values() if part["type"] == "object")]
 
-    assert len(objects) == 6
+    assert len(objects) == 7
     for part in objects:
         assert part["required"] == list(part["properties"])
         assert part["additionalProperties"] is False
@@ -535,6 +545,7 @@ def test_schema_leaves_nothing_open() -> None:
         (Segment, SCHEMA["$defs"]["segment"]),
         (Word, SCHEMA["$defs"]["word"]),
         (CoveragePiece, SCHEMA["$defs"]["piece"]),
+        (Channel, SCHEMA["$defs"]["channel"]),
         (Provenance, SCHEMA["$defs"]["provenance"]),
         (Options, SCHEMA["$defs"]["options"]),
     ],
@@ -549,8 +560,8 @@ def test_json_is_laid_out_for_people() -> None:
     word = Word(Span(8, 24_000), " Grüße", 0.75)
     text = render(transcript(replace(segment(0, 0, " Grüße", (word,)), span=Span(8, 24_000)), seconds=2), "json")
 
-    assert text.startswith('{\n  "schema": "stenopool/transcript",\n  "version": 2,\n  "source": "talk.mp3",\n')
-    assert text.endswith('  "ended_early": null,\n  "damaged": 0,\n  "channel": null\n}\n')
+    assert text.startswith('{\n  "schema": "stenopool/transcript",\n  "version": 3,\n  "source": "talk.mp3",\n')
+    assert text.endswith('  "ended_early": null,\n  "damaged": 0,\n  "channel": null,\n  "channels": []\n}\n')
     assert '"text": "Grüße",\n' in text
     assert json.loads(text)["segments"] == [
         {
@@ -567,6 +578,7 @@ def test_json_is_laid_out_for_people() -> None:
             "language": None,
             "guards": [],
             "suspicion": 0.0,
+            "speaker": None,
             "words": [
                 {
                     "start": 0.001,
@@ -600,8 +612,8 @@ def test_documented_example_is_a_document() -> None:
 
 #: What is replaced in a good document, and the complaint about the result.
 DAMAGE = [
-    ('"version": 2', '"version": 1', "transcript of schema version 1, this Stenopool reads version 2: .*"),
-    ('"version": 2', '"version": true', "transcript of schema version True, this Stenopool reads version 2: .*"),
+    ('"version": 3', '"version": 1', "transcript of schema version 1, this Stenopool reads version 3: .*"),
+    ('"version": 3', '"version": true', "transcript of schema version True, this Stenopool reads version 3: .*"),
     ("stenopool/transcript", "other", 'not a Stenopool transcript: it has no "schema": "stenopool/transcript"'),
     ('"chunk": 0,', "", r"not a Stenopool transcript: segments\[0\]\.chunk is missing"),
     ('"chunk": 0', '"chunk": "0"', r"not a Stenopool transcript: segments\[0\]\.chunk must be an integer, is a string"),

@@ -22,7 +22,7 @@ from stenopool.domain import (
     Transcript,
 )
 from stenopool.errors import UsageError
-from stenopool.formats import FORMATS, render
+from stenopool.formats import FORMATS, KEPT, format_of, render
 from workers.publish import output_name, publish, write_atomically
 
 LONG_AGO = 10**18  # nanoseconds since 1970: the year 2001
@@ -64,8 +64,10 @@ def test_each_format_is_a_file(tmp_path: Path) -> None:
 
     written = publish(transcript(), folder, "talk", FORMATS)
 
-    assert written == [folder / f"talk.{format}" for format in FORMATS]
-    assert names(folder) == sorted(f"talk.{format}" for format in FORMATS)
+    assert written == [folder / f"talk.{format_of(format).ending}" for format in FORMATS]
+    assert written[:5] == [folder / f"talk.{format}" for format in KEPT]
+    assert names(folder) == sorted({path.name for path in written})
+    assert len(written) == len(FORMATS)
     for path, format in zip(written, FORMATS, strict=True):
         assert path.read_bytes() == render(transcript(), format).encode()
 
