@@ -23,6 +23,7 @@ from stenopool.errors import LedgerError, QueueFull
 from storage.database import database_clock
 from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
 from storage.outbox import note
+from storage.search_index import index_shown
 from storage.tables import (
     ENDED,
     PUBLISHED,
@@ -53,6 +54,8 @@ class Order:
     options: Mapping[str, Any]
     split: bool = False
     again: bool = False
+    #: Kinds of what is to be redacted, separated by commas; None: nothing is.
+    redact: str | None = None
     lane: Lane = Lane.NORMAL
     priority: int = 0
     #: Seconds from now.
@@ -73,6 +76,7 @@ class Submission:
     options: Mapping[str, Any]
     split: bool
     again: bool
+    redact: str | None
     lane: Lane
     priority: int
     deadline_at: float | None
@@ -280,6 +284,7 @@ class Desk(WaitingRoom):
             else:
                 session.execute(update(TranscriptRow).where(TranscriptRow.id.in_(ids)).values(paused=False))
             note(session, [submission.id])
+            index_shown(session, ids)
             return True
 
     def published(self, submission: Submission, state: SubmissionState) -> bool:
@@ -298,6 +303,7 @@ class Desk(WaitingRoom):
                 return False
             note(session, [submission.id])
             abandon(session, submission.id)
+            index_shown(session, session.scalars(transcripts_of(submission.id)))
             return True
 
     def postponed(self, submission: Submission, error: str, seconds: float, *, counts: bool = False) -> bool:
@@ -351,6 +357,7 @@ class Desk(WaitingRoom):
             if given_up:
                 note(session, [id])
                 abandon(session, id)
+                index_shown(session, session.scalars(transcripts_of(id)))
             return bool(given_up)
 
     def pause(self, id: int) -> bool:

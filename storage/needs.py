@@ -2,7 +2,7 @@
 
     sources       while a submission of the file is open, and for a time after one has ended that can be done again
     pcm           while a transcript of the recording is being made
-    transcripts   every version that a submission has published, or may publish yet
+    transcripts   every version that a submission has published, or may publish yet; redacted and maps as well
 
 An object is put before the row that needs it; it is removed only inside a transaction that finds no such row, and in
 which none can be made.
@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Engine, Select, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from storage.database import database_clock
-from storage.keys import PCM, SOURCES, TRANSCRIPTS, pcm_key, read_transcript_key
+from storage.keys import FILES, PCM, SOURCES, pcm_key, read_transcript_key
 from storage.tables import (
     COMPLETED,
     ENDED,
@@ -71,13 +71,11 @@ class Needs(Transactions):
                 remove()
 
     def _needed(self, session: Session, keys: Collection[str]) -> set[str]:
-        def of(kind: str) -> list[str]:
-            return [key for key in keys if key.startswith(f"{kind}/")]
+        def of(*kinds: str) -> list[str]:
+            return [key for key in keys if key.partition("/")[0] in kinds]
 
         return (
-            self._sources(session, of(SOURCES))
-            | self._pcm(session, of(PCM))
-            | self._transcripts(session, of(TRANSCRIPTS))
+            self._sources(session, of(SOURCES)) | self._pcm(session, of(PCM)) | self._transcripts(session, of(*FILES))
         )
 
     def _sources(self, session: Session, keys: Collection[str]) -> set[str]:
@@ -172,6 +170,16 @@ class Needs(Transactions):
         for submission, channel, transcript in rows:  # the newest comes last
             found[submission][channel] = transcript
         return found
+
+    def redacted(self, submissions: Collection[int]) -> dict[int, str]:
+        """Those of these submissions whose transcripts are redacted, and what is."""
+        with self._transaction() as session:
+            rows = session.execute(
+                select(SubmissionRow.id, SubmissionRow.redact).where(
+                    SubmissionRow.id.in_(submissions), SubmissionRow.redact.is_not(None)
+                )
+            )
+            return {id: kinds for id, kinds in rows if kinds is not None}
 
 
 _VERSION = aliased(TranscriptRow)

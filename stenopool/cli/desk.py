@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
-from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, clock, error_line, formats_option, output_stems
+from stenopool.cli.transcribe import (
+    FAILED,
+    INCOMPLETE,
+    OK,
+    clock,
+    error_line,
+    formats_option,
+    output_stems,
+    redact_option,
+)
 from stenopool.config import Config
 from stenopool.domain import CoverageKind
 from stenopool.errors import StenopoolError, UsageError
@@ -57,6 +66,7 @@ def _farm() -> Iterator[Farm]:
     show_default=True,
     help="Mix all channels, or make a transcript of each.",
 )
+@redact_option
 @click.option("--force", is_flag=True, help="Do again what is done already.")
 @click.option("--wait", "wait_for", is_flag=True, help="Wait until they are done.")
 @_AS_JSON
@@ -113,6 +123,7 @@ def _hand_in(farm: Farm, path: Path, name: str, **arguments: Any) -> Submission:
         options=arguments["options"],
         split=arguments["channels"] == "split",
         again=arguments["force"],
+        redact=arguments["redact"],
         lane=Lane[arguments["lane"].upper()],
         priority=arguments["priority"],
         deadline=arguments["deadline"],
