@@ -34,7 +34,9 @@ RATE = 16_000
 SEGMENT, RECORDING = 9, 10_000
 
 _RANDOM = random.Random(7)
-_VOCABULARY = ["".join(_RANDOM.choices("bcdfghklmnprstvw", k=2 + n % 4)) + "aeiou"[n % 5] + f"{n:x}" for n in range(40_000)]
+_VOCABULARY = [
+    "".join(_RANDOM.choices("bcdfghklmnprstvw", k=2 + n % 4)) + "aeiou"[n % 5] + f"{n:x}" for n in range(40_000)
+]
 _WEIGHTS = list(accumulate(1 / (rank + 3) for rank in range(len(_VOCABULARY))))
 
 
@@ -111,7 +113,9 @@ def sizes(database: Engine) -> dict[str, float]:
         if database.dialect.name == "postgresql":
             query = "SELECT pg_total_relation_size('passages'), pg_relation_size('ix_passages_words')"
             both = connection.execute(text(query)).one()
-            trigrams = connection.scalar(text("SELECT coalesce(pg_relation_size(to_regclass('ix_passages_trigrams')), 0)"))
+            trigrams = connection.scalar(
+                text("SELECT coalesce(pg_relation_size(to_regclass('ix_passages_trigrams')), 0)")
+            )
             return {"all": both[0] / 1e6, "words": both[1] / 1e6, "trigrams": (trigrams or 0) / 1e6}
         index = connection.scalar(text("SELECT sum(length(block)) FROM passages_words_data"))
         texts = connection.scalar(text("SELECT sum(length(text) + length(words) + length(marks)) FROM passages"))

@@ -113,9 +113,15 @@ def _blank(text: str) -> int:
 
 def _options(options: Options, rules: Rules) -> Options:
     """What was said to the model may name whom the transcript must not."""
-    said = {name: getattr(options, name) for name in ("initial_prompt", "hotwords", "prefix")}
-    return replace(options, **{name: _text(text, rules) for name, text in said.items() if text})
+    return replace(
+        options,
+        initial_prompt=_text(options.initial_prompt, rules),
+        hotwords=_text(options.hotwords, rules),
+        prefix=_text(options.prefix, rules),
+    )
 
 
-def _text(text: str, rules: Rules) -> str:
+def _text(text: str | None, rules: Rules) -> str | None:
+    if text is None:
+        return None
     return mask_text(text, (Mask(0, start, end, kind) for start, end, kind in detect(text, rules)))

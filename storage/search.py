@@ -173,7 +173,7 @@ class Search(Transactions):
             asked = _tsquery(config, query)
             several.append(
                 select(PassageRow.id, cast(func.ts_rank(PassageRow.words, asked, 1), Float(53)).label("rank")).where(
-                    PassageRow.config == config, PassageRow.words.op("@@")(asked), *_filters(wanted)
+                    PassageRow.config == config, PassageRow.words.bool_op("@@")(asked), *_filters(wanted)
                 )
             )
         if not several:
@@ -190,15 +190,13 @@ class Search(Transactions):
             )
         session.execute(text(f"SET LOCAL pg_trgm.word_similarity_threshold = {ALIKE}"))
         alike = [
-            or_(*(and_(*(literal(word).op("<%")(PassageRow.text) for word in term.words)) for term in choices))
+            or_(*(and_(*(literal(word).bool_op("<%")(PassageRow.text) for word in term.words)) for term in choices))
             for choices in query.wanted
         ]
         words = sorted({word for term in query.terms for word in term.words})
         rank = sum((func.word_similarity(word, PassageRow.text) for word in words), literal(0.0))
-        without = [
-            not_(PassageRow.words.op("@@")(func.phraseto_tsquery(cast(PassageRow.config, REGCONFIG), " ".join(words))))
-            for words in (term.words for term in query.unwanted)
-        ]
+        by = cast(PassageRow.config, REGCONFIG)
+        without = [not_(PassageRow.words.bool_op("@@")(_tsterm(by, term))) for term in query.unwanted]
         return select(PassageRow.id, cast(rank, Float(53)).label("rank")).where(*alike, *without, *_filters(wanted))
 
     @staticmethod
@@ -216,7 +214,7 @@ class Search(Transactions):
             select(PassageRow.id, func.relevance(PassageRow.words, terms).label("rank"))
             .select_from(PassageRow)
             .join(_FULL_TEXT, _FULL_TEXT.c.rowid == PassageRow.id)
-            .where(_FULL_TEXT.c.words.op("MATCH")(asked), *_filters(wanted))
+            .where(_FULL_TEXT.c.words.bool_op("MATCH")(asked), *_filters(wanted))
         )
 
     # What they are
@@ -289,26 +287,24 @@ def _configs(session: Session) -> list[str]:
 def _tsquery(config: str, query: Query) -> ColumnElement[Any]:
     """A query as Postgres has it, put together by its own operators: no text is ever parsed as a query's syntax."""
     by = cast(literal(config), REGCONFIG)
-
-    def of(term: Term) -> ColumnElement[Any]:
-        if not term.prefix:
-            return func.phraseto_tsquery(by, " ".join(term.words))
-        *before, last = term.words
-        begins = f"'{last}':*"  # a word has no quotation marks
-        ends = func.tsquery_or(func.to_tsquery(by, begins), func.to_tsquery(cast(literal(SIMPLE), REGCONFIG), begins))
-        if not before:
-            return ends
-        return func.tsquery_phrase(func.phraseto_tsquery(by, " ".join(before)), ends)
-
     asked: ColumnElement[Any] = cast(literal(""), TSQUERY)
     for choices in query.wanted:
-        one_of = of(choices[0])
+        one_of = _tsterm(by, choices[0])
         for term in choices[1:]:
-            one_of = func.tsquery_or(one_of, of(term))
+            one_of = func.tsquery_or(one_of, _tsterm(by, term))
         asked = func.tsquery_and(asked, one_of)
     for term in query.unwanted:
-        asked = func.tsquery_and(asked, func.tsquery_not(of(term)))
+        asked = func.tsquery_and(asked, func.tsquery_not(_tsterm(by, term)))
     return asked
+
+
+def _tsterm(by: ColumnElement[Any], term: Term) -> ColumnElement[Any]:
+    if not term.prefix:
+        return func.phraseto_tsquery(by, " ".join(term.words))
+    *before, last = term.words
+    begins = f"'{last}':*"  # a word has no quotation marks
+    ends = func.tsquery_or(func.to_tsquery(by, begins), func.to_tsquery(cast(literal(SIMPLE), REGCONFIG), begins))
+    return func.tsquery_phrase(func.phraseto_tsquery(by, " ".join(before)), ends) if before else ends
 
 
 def _fts(term: Term) -> str:
