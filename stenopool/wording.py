@@ -72,11 +72,9 @@ def trigrams(word: str) -> frozenset[str]:
     return frozenset(padded[at : at + 3] for at in range(len(padded) - 2))
 
 
-def likeness(one: str, other: str) -> float:
-    """How alike two words are, 0 to 1: the trigrams that they share among all that they have."""
-    a, b = trigrams(one), trigrams(other)
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)
+def likeness(wanted: str, other: str) -> float:
+    """How much of a word is in another, 0 to 1: the share of its trigrams, as pg_trgm's word_similarity has it."""
+    return len(trigrams(wanted) & trigrams(other)) / len(trigrams(wanted))
 
 
 @lru_cache(maxsize=1 << 14)

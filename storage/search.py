@@ -165,7 +165,7 @@ class Search(Transactions):
 
     # Which passages, and how good they are
 
-    def _postgres(self, session: Session, wanted: Wanted, query: Query) -> Select[Any] | None:
+    def _postgres(self, session: Session, wanted: Wanted, query: Query) -> Select[int, float] | None:
         if wanted.fuzzy:
             return self._postgres_fuzzy(session, wanted, query)
         several = []
@@ -182,7 +182,7 @@ class Search(Transactions):
         return select(every.c.id, every.c.rank)
 
     @staticmethod
-    def _postgres_fuzzy(session: Session, wanted: Wanted, query: Query) -> Select[Any]:
+    def _postgres_fuzzy(session: Session, wanted: Wanted, query: Query) -> Select[int, float]:
         if session.scalar(text("SELECT to_regclass(:name)").bindparams(name=TRIGRAMS)) is None:
             raise UsageError(
                 "this database has no pg_trgm, which --fuzzy needs: have its owner run CREATE EXTENSION pg_trgm, "
@@ -200,7 +200,7 @@ class Search(Transactions):
         return select(PassageRow.id, cast(rank, Float(53)).label("rank")).where(*alike, *without, *_filters(wanted))
 
     @staticmethod
-    def _sqlite(session: Session, wanted: Wanted, query: Query) -> Select[Any] | None:
+    def _sqlite(session: Session, wanted: Wanted, query: Query) -> Select[int, float] | None:
         if wanted.fuzzy:
             meant = _meant(session, query)
             if meant is None:
@@ -225,12 +225,15 @@ class Search(Transactions):
         ids = [id for id, _ in found]
         rows = {row.id: row for row in session.scalars(select(PassageRow).where(PassageRow.id.in_(ids)))}
         names = _names(session, {row.transcript_id for row in rows.values()})
+        words = {id: words_of(row.text) for id, row in rows.items()}
+        compared: dict[str, set[str]] = {}
+        for id, row in rows.items():
+            asked = compared.setdefault(row.config, {word for term in query.terms for word in term.words})
+            asked |= {one.word for one in words[id]}
+        stems = {config: self._stems(session, config, sorted(several)) for config, several in compared.items()}
         for id, rank in found:
             row = rows[id]
-            words = words_of(row.text)
-            all_words = {one.word for one in words} | {word for term in query.terms for word in term.words}
-            stems = self._stems(session, row.config, sorted(all_words))
-            marked = spots(words, query, stems, fuzzy=fuzzy)
+            marked = spots(words[id], query, stems[row.config], fuzzy=fuzzy)
             first = marked[0][0] if marked else 0
             submission, channel, name = names.get(row.transcript_id, (None, None, ""))
             yield Hit(
@@ -259,12 +262,12 @@ class Search(Transactions):
             ),
             {"config": config, "words": list(words)},
         )
-        return {word: stem for word, stem in rows}
+        return {str(word): str(stem) for word, stem in rows}
 
 
 def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
     views = (View.ALL, View.REDACTED) if wanted.redacted else (View.ALL, View.FULL)
-    filters = [PassageRow.view.in_(views)]
+    filters: list[ColumnElement[bool]] = [PassageRow.view.in_(views)]
     if wanted.tenant is not None:
         filters.append(PassageRow.tenant == wanted.tenant)
     if wanted.language is not None:

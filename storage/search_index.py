@@ -119,7 +119,12 @@ def _configs(session: Session) -> frozenset[str]:
 def _index_work(session: Session, tenant: str, recording: str, digest: str, *, tell: bool = True) -> None:
     work = same_work(tenant, recording, digest)
     shown = session.scalar(
-        select(TranscriptRow).where(work, SHOWABLE).order_by(TranscriptRow.generation.desc()).limit(1)
+        select(TranscriptRow)
+        .where(work, SHOWABLE)
+        .order_by(TranscriptRow.generation.desc())
+        .limit(1)
+        # What this transaction has read before it changed it is not what is there now.
+        .execution_options(populate_existing=True)
     )
     if shown is not None and not _is_wanted(session, shown):
         shown = None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 
 from sqlalchemy import (
-    DDL,
     JSON,
     BigInteger,
+    Connection,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -424,8 +424,12 @@ FULL_TEXT = (
     "INSERT INTO passages_words (passages_words, rowid, words) VALUES ('delete', old.id, old.words); END",
 )
 
-for statement in FULL_TEXT:
-    event.listen(PassageRow.__table__, "after_create", DDL(statement.replace("%", "%%")).execute_if(dialect="sqlite"))
+
+@event.listens_for(PassageRow.__table__, "after_create")
+def _full_text(_: object, connection: Connection, **__: object) -> None:
+    if connection.dialect.name == "sqlite":
+        for statement in FULL_TEXT:
+            connection.exec_driver_sql(statement)
 
 
 class RedactionRow(Base):

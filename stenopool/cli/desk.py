@@ -378,6 +378,7 @@ def _record(one: Submission) -> dict[str, Any]:
         "paused": one.paused,
         "error": one.error,
         "model": one.model,
+        "redact": one.redact,
         "seconds": None if one.duration is None else one.duration / 16_000,
         "chunks": one.chunks_total,
         "chunks_open": one.chunks_open,

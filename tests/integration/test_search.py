@@ -268,15 +268,23 @@ def test_only_what_is_shown_is_found(hand_farm: HandFarm) -> None:
     assert texts(farm, "first0") == ["first0 first1 first2"], "found as soon as it is merged"
     farm.publish()
 
+    gaps = farm.submit()
+    farm.go("third", {1})
+    assert texts(farm, "third0") == ["third0 third2"], "with gaps, too"
+
     farm.again(one, again=True)
     farm.go("second")
     assert (texts(farm, "first0"), texts(farm, "second0")) == ([], ["second0 second1 second2"])
+
+    assert farm.farm.desk.retry(gaps.id)
+    farm.go("mended")
+    assert texts(farm, "mended1") == ["third0 mended1 third2"]
 
     farm.again(one, again=True)
     farm.go("worse", {0})
     assert (texts(farm, "worse1"), texts(farm, "second0")) == ([], ["second0 second1 second2"])
     [hit] = Search(farm.farm.database).find(Wanted(query="second0", tenant="ada")).hits
-    assert (hit.submission, hit.name) == (3, "talk1.wav")
+    assert (hit.submission, hit.name) == (4, "talk1.wav")
     assert Search(farm.farm.database).find(Wanted(query="second0", tenant="bob")).hits == ()
 
 
