@@ -146,9 +146,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--words", type=int, default=1_000_000)
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--beside", default="nothing", help="what else the machine does meanwhile")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    found: dict[str, Any] = {**circumstances("sqlalchemy"), "words": arguments.words, "passage_lengths": lengths()}
+    found: dict[str, Any] = {**circumstances("sqlalchemy"), "beside": arguments.beside, "words": arguments.words}
+    found["passage_lengths"] = lengths()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         with Postgres(Path(folder) / "postgres") as server:
