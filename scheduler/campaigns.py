@@ -100,6 +100,7 @@ def hand_in(desk: Desk, campaign: Campaign, item: CampaignItem) -> Submission:
             speakers=campaign.speakers,
             destination=campaign.destination,
             formats=campaign.formats,
+            redact=campaign.redact,
             lane=campaign.lane if item.lane is None else Lane(item.lane),
             priority=campaign.priority,
             deadline=None if campaign.deadline_at is None else max(0.0, campaign.deadline_at - campaign.now),

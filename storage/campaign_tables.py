@@ -36,6 +36,7 @@ class CampaignRow(Base):
     speakers: Mapped[list[str]] = mapped_column(JSON)
     destination: Mapped[str | None]
     formats: Mapped[list[str]] = mapped_column(JSON)
+    redact: Mapped[str | None]
     lane: Mapped[int] = mapped_column(SmallInteger)
     priority: Mapped[int]
     deadline: Mapped[float | None] = mapped_column(comment="seconds from its start in which it is due")

@@ -36,6 +36,7 @@ class Plan:
     speakers: tuple[str, ...] = ()
     destination: str | None = None
     formats: tuple[str, ...] = ()
+    redact: str | None = None
     lane: Lane = Lane.BULK
     priority: int = 0
     #: Seconds from its start.

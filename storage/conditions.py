@@ -1,12 +1,13 @@
-"""Conditions that several tables share: on rows with a `lease_until`, and on rows with a `hinted_at`."""
+"""Conditions that several modules share: leases, hints, versions of a transcript."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select
 
 from storage.database import database_clock
+from storage.tables import COMPLETED, TranscriptRow
 
 
 def now() -> ColumnElement[float]:
@@ -22,3 +23,16 @@ def lapsed(row: Any) -> ColumnElement[bool]:
 def untold(row: Any, again_after: float) -> ColumnElement[bool]:
     """No worker was told of it, or not for so many seconds."""
     return or_(row.hinted_at.is_(None), row.hinted_at < now() - again_after)
+
+
+#: What may be shown; of all versions, the newest of these is.
+SHOWABLE = and_(TranscriptRow.state.in_(COMPLETED), TranscriptRow.withheld.is_(False))
+
+
+def same_work(tenant: str, recording: str, work_digest: str) -> ColumnElement[bool]:
+    """All versions of a transcript."""
+    return and_(
+        TranscriptRow.tenant == tenant,
+        TranscriptRow.recording_id == recording,
+        TranscriptRow.work_digest == work_digest,
+    )

@@ -32,6 +32,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 import storage.campaign_tables  # noqa: F401 - its tables belong to the ledger, too
 from stenopool.errors import LedgerError, LedgerUnreachable
+from storage.search_query import relevance
 from storage.tables import REVISION, Base
 
 #: Seconds that a writer waits for another to finish.
@@ -144,6 +145,7 @@ def _sqlite(path: Path) -> Engine:
         _write_ahead(connection)  # a reader never waits for the writer
         connection.execute("PRAGMA synchronous=NORMAL")  # survives kill -9; a power cut may undo the last moments
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.create_function("relevance", 2, relevance, deterministic=True)
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:

@@ -25,6 +25,7 @@ from storage.database import database_clock
 from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
 from storage.keys import is_elsewhere
 from storage.outbox import note
+from storage.search_index import index_shown
 from storage.tables import (
     ENDED,
     PUBLISHED,
@@ -63,6 +64,8 @@ class Order:
     #: Where the transcripts are sent as well, in which formats.
     destination: str | None = None
     formats: tuple[str, ...] = ()
+    #: Kinds of what is to be redacted, separated by commas; None: nothing is.
+    redact: str | None = None
     lane: Lane = Lane.NORMAL
     priority: int = 0
     #: Seconds from now.
@@ -94,6 +97,7 @@ class Submission:
     #: Where the transcripts are sent as well, in which formats.
     destination: str | None
     formats: tuple[str, ...]
+    redact: str | None
     lane: Lane
     priority: int
     deadline_at: float | None
@@ -318,6 +322,7 @@ class Desk(WaitingRoom):
             else:
                 session.execute(update(TranscriptRow).where(TranscriptRow.id.in_(ids)).values(paused=False))
             note(session, [submission.id])
+            index_shown(session, ids)
             return True
 
     def published(self, submission: Submission, state: SubmissionState) -> bool:
@@ -336,6 +341,7 @@ class Desk(WaitingRoom):
                 return False
             note(session, [submission.id])
             abandon(session, submission.id)
+            index_shown(session, session.scalars(transcripts_of(submission.id)))
             return True
 
     def postponed(self, submission: Submission, error: str, seconds: float, *, counts: bool = False) -> bool:
@@ -389,6 +395,7 @@ class Desk(WaitingRoom):
             if given_up:
                 note(session, [id])
                 abandon(session, id)
+                index_shown(session, session.scalars(transcripts_of(id)))
             return bool(given_up)
 
     def pause(self, id: int) -> bool:

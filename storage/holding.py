@@ -82,9 +82,9 @@ def give_up(session: Session, transcripts: Iterable[int]) -> list[int]:
     return unwanted
 
 
-def transcripts_of(submission: int) -> Select[int]:
-    """The ids of its transcripts."""
-    return select(SubmissionTranscriptRow.transcript_id).where(SubmissionTranscriptRow.submission_id == submission)
+def transcripts_of(*submissions: int) -> Select[int]:
+    """The ids of their transcripts."""
+    return select(SubmissionTranscriptRow.transcript_id).where(SubmissionTranscriptRow.submission_id.in_(submissions))
 
 
 def _others(session: Session, submission: int) -> dict[int, list[bool]]:

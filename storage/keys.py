@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-#: What each kind of object lies below.
-SOURCES, PCM, TRANSCRIPTS = "sources", "pcm", "transcripts"
+#: What each kind of object lies below: rights can be given by these.
+SOURCES, PCM, TRANSCRIPTS, REDACTED, MAPS = "sources", "pcm", "transcripts", "redacted", "maps"
+
+#: Those of a submission's transcript: in full, for everybody, and what leads from the second to the first.
+FILES = (TRANSCRIPTS, REDACTED, MAPS)
 
 
 def source_key(file_sha256: str) -> str:
@@ -26,14 +29,18 @@ def pcm_key(recording: str) -> str:
     return f"{PCM}/{recording}"
 
 
-def transcript_key(submission: int, transcript: int, name: str) -> str:
-    """A file of one version of a submission's transcript; no other version is ever put there."""
-    return f"{TRANSCRIPTS}/{submission}/{transcript}/{name}"
+def transcript_key(submission: int, transcript: int, name: str, kind: str = TRANSCRIPTS) -> str:
+    """A file of one version of a submission's transcript; no other version is ever put there.
+
+    Args:
+        kind: one of `FILES`.
+    """
+    return f"{kind}/{submission}/{transcript}/{name}"
 
 
 def read_transcript_key(key: str) -> tuple[int, int] | None:
     """Submission and transcript of a `transcript_key`; None where it is none."""
     kind, *ids = key.split("/")[:3]
-    if kind != TRANSCRIPTS or len(ids) < 2 or not all(id.isascii() and id.isdigit() for id in ids):
+    if kind not in FILES or len(ids) < 2 or not all(id.isascii() and id.isdigit() for id in ids):
         return None
     return int(ids[0]), int(ids[1])

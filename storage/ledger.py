@@ -20,16 +20,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, func, insert, literal, null, or_, select, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError
 from storage.chunks import Chunks
-from storage.conditions import lapsed
+from storage.conditions import SHOWABLE, lapsed, same_work
 from storage.database import database_clock
 from storage.keys import pcm_key
 from storage.records import gap_samples
+from storage.search_index import index_shown
 from storage.tables import (
     COMPLETED,
     MAKING,
@@ -149,12 +150,21 @@ class Ledger(Chunks):
                     )
                 )
 
+    def call(self, recording: str, name: str) -> None:
+        """On one machine, what people call a recording: the file that it was decoded from."""
+        with self._transaction() as session:
+            session.execute(
+                update(RecordingRow)
+                .where(RecordingRow.id == recording, RecordingRow.name.is_distinct_from(name))
+                .values(name=name)
+            )
+
     # Transcripts
 
     def latest(self, recording: str, work_digest: str, tenant: str = "") -> Work | None:
         """The transcript of a recording by that model with those options: the one being made, else the one shown."""
         with self._transaction() as session:
-            row = self._latest(session, _same_work(tenant, recording, work_digest))
+            row = self._latest(session, same_work(tenant, recording, work_digest))
             return None if row is None else self._work(session, row)
 
     def work(self, transcript: int) -> Work:
@@ -184,7 +194,7 @@ class Ledger(Chunks):
         """
         with self._transaction() as session:
             self._alone(session, pcm_key(recording))
-            work = _same_work(queued.tenant if queued else "", recording, work_digest)
+            work = same_work(queued.tenant if queued else "", recording, work_digest)
             latest = self._latest(session, work)
             if latest is not None and not (again and latest.state in COMPLETED):
                 return self._work(session, latest)
@@ -357,6 +367,8 @@ class Ledger(Chunks):
                 .returning(TranscriptRow.id)
                 .execution_options(synchronize_session=False)
             ).all()
+            if won:
+                index_shown(session, [transcript])
             return bool(won)
 
     # Versions
@@ -365,7 +377,7 @@ class Ledger(Chunks):
         """The version of a transcript that people get: complete, and with no more gaps than those before it."""
         with self._transaction() as session:
             row = self._row(session, transcript)
-            shown = self._shown(session, _same_work(row.tenant, row.recording_id, row.work_digest))
+            shown = self._shown(session, same_work(row.tenant, row.recording_id, row.work_digest))
             return None if shown is None else self._work(session, shown)
 
     def versions(self, transcript: int) -> list[Work]:
@@ -374,7 +386,7 @@ class Ledger(Chunks):
             row = self._row(session, transcript)
             rows = session.scalars(
                 select(TranscriptRow)
-                .where(_same_work(row.tenant, row.recording_id, row.work_digest))
+                .where(same_work(row.tenant, row.recording_id, row.work_digest))
                 .order_by(TranscriptRow.generation)
             )
             return [self._work(session, one) for one in rows]
@@ -388,7 +400,7 @@ class Ledger(Chunks):
         with self._transaction() as session:
             given = self._row(session, transcript)
             self._alone(session, pcm_key(given.recording_id))
-            work = _same_work(given.tenant, given.recording_id, given.work_digest)
+            work = same_work(given.tenant, given.recording_id, given.work_digest)
             old = self._latest(session, work)
             if old is None:
                 raise LedgerError(f"transcript {transcript} is not complete in any version: submit it again")
@@ -463,7 +475,7 @@ class Ledger(Chunks):
         """The version that is being made, else the one that is shown."""
         return session.scalar(
             select(TranscriptRow)
-            .where(work, or_(TranscriptRow.state.in_(MAKING), _SHOWABLE))
+            .where(work, or_(TranscriptRow.state.in_(MAKING), SHOWABLE))
             .order_by(case((TranscriptRow.state.in_(MAKING), 0), else_=1), TranscriptRow.generation.desc())
             .limit(1)
         )
@@ -471,7 +483,7 @@ class Ledger(Chunks):
     @staticmethod
     def _shown(session: Session, work: ColumnElement[bool]) -> TranscriptRow | None:
         return session.scalar(
-            select(TranscriptRow).where(work, _SHOWABLE).order_by(TranscriptRow.generation.desc()).limit(1)
+            select(TranscriptRow).where(work, SHOWABLE).order_by(TranscriptRow.generation.desc()).limit(1)
         )
 
     @staticmethod
@@ -489,7 +501,7 @@ class Ledger(Chunks):
         """Whether it has more gaps than the version that is shown."""
         row = self._row(session, transcript)
         self._alone(session, pcm_key(row.recording_id))
-        shown = self._shown(session, _same_work(row.tenant, row.recording_id, row.work_digest))
+        shown = self._shown(session, same_work(row.tenant, row.recording_id, row.work_digest))
         return shown is not None and gap_samples(document) > gap_samples(shown.document or {})
 
     @staticmethod
@@ -510,16 +522,3 @@ class Ledger(Chunks):
             document=row.document,
             withheld=row.withheld,
         )
-
-
-#: What may be shown; of those, the newest is.
-_SHOWABLE = and_(TranscriptRow.state.in_(COMPLETED), TranscriptRow.withheld.is_(False))
-
-
-def _same_work(tenant: str, recording: str, work_digest: str) -> ColumnElement[bool]:
-    """All versions of a transcript."""
-    return and_(
-        TranscriptRow.tenant == tenant,
-        TranscriptRow.recording_id == recording,
-        TranscriptRow.work_digest == work_digest,
-    )

@@ -4,7 +4,7 @@
                   while a campaign is to hand it in
     pcm           while a transcript of the recording is being made; where its file was fetched from elsewhere, also
                   while its gaps can be tried again, as the same bytes may not be had twice
-    transcripts   every version that a submission has published, or may publish yet
+    transcripts   every version that a submission has published, or may publish yet; redacted and maps as well
 
 An object is put before the row that needs it; it is removed only inside a transaction that finds no such row, and in
 which none can be made.
@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session, aliased
 
 from storage.campaign_tables import CampaignItemRow, CampaignRow, CampaignState
 from storage.database import database_clock
-from storage.keys import PCM, SOURCES, TRANSCRIPTS, pcm_key, read_transcript_key
+from storage.keys import FILES, PCM, SOURCES, pcm_key, read_transcript_key
 from storage.tables import (
     COMPLETED,
     ENDED,
@@ -74,13 +74,11 @@ class Needs(Transactions):
                 remove()
 
     def _needed(self, session: Session, keys: Collection[str]) -> set[str]:
-        def of(kind: str) -> list[str]:
-            return [key for key in keys if key.startswith(f"{kind}/")]
+        def of(*kinds: str) -> list[str]:
+            return [key for key in keys if key.partition("/")[0] in kinds]
 
         return (
-            self._sources(session, of(SOURCES))
-            | self._pcm(session, of(PCM))
-            | self._transcripts(session, of(TRANSCRIPTS))
+            self._sources(session, of(SOURCES)) | self._pcm(session, of(PCM)) | self._transcripts(session, of(*FILES))
         )
 
     def _sources(self, session: Session, keys: Collection[str]) -> set[str]:
@@ -196,6 +194,16 @@ class Needs(Transactions):
         for submission, channel, transcript in rows:  # the newest comes last
             found[submission][channel] = transcript
         return found
+
+    def redacted(self, submissions: Collection[int]) -> dict[int, str]:
+        """Those of these submissions whose transcripts are redacted, and what is."""
+        with self._transaction() as session:
+            rows = session.execute(
+                select(SubmissionRow.id, SubmissionRow.redact).where(
+                    SubmissionRow.id.in_(submissions), SubmissionRow.redact.is_not(None)
+                )
+            )
+            return {id: kinds for id, kinds in rows if kinds is not None}
 
 
 _VERSION = aliased(TranscriptRow)

@@ -9,28 +9,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from storage.database import database_clock
-from storage.tables import EventRow, SubmissionRow, SubmissionState
+from storage.tables import EventRow, Heard, SubmissionRow, SubmissionState
 from storage.transactions import Transactions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A submission came to a state."""
+    """A submission came to a state, or something was heard in it."""
 
     #: From 1, without gaps; later ones are greater.
     position: int
     tenant: str
     submission: int
-    state: SubmissionState
+    state: SubmissionState | Heard
     #: Why it failed, in one line.
     error: str | None
+    #: What was heard, and where (storage/watching.py); None for a state.
+    detail: dict[str, Any] | None
     #: Seconds since 1970, by the database's clock.
     at: float
+
+
+def note_heard(session: Session, submission: SubmissionRow, detail: dict[str, Any]) -> None:
+    """That a watched phrase was heard in this submission is an event."""
+    session.add(
+        EventRow(
+            tenant=submission.tenant,
+            submission_id=submission.id,
+            state=Heard.PHRASE,
+            detail=detail,
+            at=database_clock(),
+        )
+    )
 
 
 def note(session: Session, submissions: Iterable[int]) -> None:
@@ -74,8 +90,9 @@ class Outbox(Transactions):
                     position=row.position or 0,
                     tenant=row.tenant,
                     submission=row.submission_id,
-                    state=SubmissionState(row.state),
+                    state=Heard(row.state) if row.state in set(Heard) else SubmissionState(row.state),
                     error=row.error,
+                    detail=row.detail,
                     at=row.at,
                 )
                 for row in rows

@@ -7,20 +7,25 @@ from enum import IntEnum, StrEnum
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Connection,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     MetaData,
     SmallInteger,
     String,
+    Text,
     UniqueConstraint,
+    event,
     false,
     text,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0007"
+REVISION = "0008"
 
 
 class Lane(IntEnum):
@@ -186,6 +191,7 @@ class SubmissionRow(Base):
     )
     destination: Mapped[str | None] = mapped_column(comment="URL or folder to which its transcripts are sent as well")
     formats: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True), comment="in which they are sent there")
+    redact: Mapped[str | None] = mapped_column(comment="kinds to be redacted, separated by commas; null: it is not")
     lane: Mapped[int] = mapped_column(SmallInteger)
     priority: Mapped[int] = mapped_column(comment="within tenant and lane, the higher first")
     deadline_at: Mapped[float | None] = mapped_column(comment="database clock; the earlier first")
@@ -241,6 +247,7 @@ class EventRow(Base):
     submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"))
     state: Mapped[str] = mapped_column(String(24), comment="what it has become")
     error: Mapped[str | None] = mapped_column(comment="why, in one line")
+    detail: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True), comment="what was heard, where")
     at: Mapped[float] = mapped_column(comment="database clock")
 
 
@@ -260,6 +267,7 @@ class RecordingRow(Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True, comment="SHA-256 of the decoded samples")
     duration: Mapped[int] = mapped_column(comment="samples at 16 kHz")
+    name: Mapped[str | None] = mapped_column(comment="on one machine: the file that it was decoded from the last time")
     created_at: Mapped[float] = mapped_column(comment="database clock, seconds since 1970")
 
 
@@ -381,3 +389,103 @@ class ChunkRow(Base):
 
 #: What a chunk is found by.
 CHUNK_KEY = (ChunkRow.transcript_id, ChunkRow.index)
+
+
+class Heard(StrEnum):
+    """What an event tells besides the states of submissions."""
+
+    PHRASE = "phrase_heard"
+
+
+class View(IntEnum):
+    """Who finds a passage."""
+
+    #: Nothing of it is redacted, and its transcript was: everybody.
+    ALL = 0
+    #: As it was said: who may see all.
+    FULL = 1
+    #: What is left of such a one.
+    REDACTED = 2
+
+
+class PassageRow(Base):
+    """A few segments of a transcript that is shown, to be searched: one that is not shown has none."""
+
+    __tablename__ = "passages"
+    __table_args__ = (
+        Index(None, "transcript_id"),
+        Index(None, "config"),
+        Index("ix_passages_words", "words", postgresql_using="gin").ddl_if(dialect="postgresql"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    transcript_id: Mapped[int] = mapped_column(ForeignKey("transcripts.id", ondelete="CASCADE"))
+    tenant: Mapped[str] = mapped_column(String(64), comment="as its transcript's")
+    language: Mapped[str] = mapped_column(String(16), comment="empty where it is not known")
+    config: Mapped[str] = mapped_column(String(32), comment="Postgres' text search configuration for it")
+    completed_at: Mapped[float] = mapped_column(comment="as its transcript's")
+    view: Mapped[int] = mapped_column(SmallInteger, comment="0: all find it, 1: who may see all, 2: who may not")
+    start: Mapped[int] = mapped_column(comment="samples")
+    end: Mapped[int] = mapped_column(comment="samples")
+    text: Mapped[str] = mapped_column(Text)
+    marks: Mapped[list[list[int]]] = mapped_column(JSON, comment="[character, sample] at which each segment begins")
+    words: Mapped[str] = mapped_column(
+        TSVECTOR().with_variant(Text(), "sqlite"), comment="as they are compared (stenopool.wording)"
+    )
+
+
+#: SQLite's index of them, kept by triggers, so that a row that goes with its transcript goes here, too.
+FULL_TEXT = (
+    "CREATE VIRTUAL TABLE passages_words USING fts5(words, content='passages', content_rowid='id', "
+    "tokenize=\"unicode61 remove_diacritics 0 categories 'L* N* Co M*'\")",
+    "CREATE VIRTUAL TABLE passages_vocabulary USING fts5vocab(passages_words, row)",
+    "CREATE TRIGGER passages_added AFTER INSERT ON passages BEGIN "
+    "INSERT INTO passages_words (rowid, words) VALUES (new.id, new.words); END",
+    "CREATE TRIGGER passages_removed AFTER DELETE ON passages BEGIN "
+    "INSERT INTO passages_words (passages_words, rowid, words) VALUES ('delete', old.id, old.words); END",
+)
+
+
+@event.listens_for(PassageRow.__table__, "after_create")
+def _full_text(_: object, connection: Connection, **__: object) -> None:
+    if connection.dialect.name == "sqlite":
+        for statement in FULL_TEXT:
+            connection.exec_driver_sql(statement)
+
+
+class RedactionRow(Base):
+    """What of a transcript is not for everybody: the map from its text to the redacted one."""
+
+    __tablename__ = "redactions"
+
+    transcript_id: Mapped[int] = mapped_column(ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True)
+    masks: Mapped[list[list[object]]] = mapped_column(JSON, comment="[segment, first character, last + 1, kind]")
+    at: Mapped[float] = mapped_column(comment="database clock")
+
+
+class WatchRow(Base):
+    """A phrase that a tenant wants to hear of."""
+
+    __tablename__ = "watches"
+    __table_args__ = (UniqueConstraint("tenant", "words"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), comment="empty on one machine")
+    phrase: Mapped[str] = mapped_column(comment="as it was given")
+    words: Mapped[str] = mapped_column(comment="as they are compared, with spaces between them")
+    created_at: Mapped[float] = mapped_column(comment="database clock")
+
+
+class WatchHitRow(Base):
+    """Where a watched phrase was heard: once for each version of a transcript."""
+
+    __tablename__ = "watch_hits"
+    __table_args__ = (Index(None, "transcript_id"),)
+
+    watch_id: Mapped[int] = mapped_column(ForeignKey("watches.id", ondelete="CASCADE"), primary_key=True)
+    transcript_id: Mapped[int] = mapped_column(ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True)
+    place: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="its first word, from 0")
+    start: Mapped[int] = mapped_column(comment="samples; of the segment where there are no times of words")
+    end: Mapped[int] = mapped_column(comment="samples")
+    text: Mapped[str] = mapped_column(Text, comment="what was heard, with the segments around")
+    at: Mapped[float] = mapped_column(comment="database clock")

@@ -34,6 +34,11 @@ class Transactions:
 
         For rows that may not be there yet, and for what lies in the object store beside the rows.
         """
-        if self._engine.dialect.name == "postgresql":  # in SQLite, who is in a transaction is alone anyway
-            for key in sorted(set(keys)):
-                session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
+        alone(session, *keys)
+
+
+def alone(session: Session, *keys: str) -> None:
+    """See `Transactions._alone`."""
+    if session.get_bind().dialect.name == "postgresql":  # in SQLite, who is in a transaction is alone anyway
+        for key in sorted(set(keys)):
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))

@@ -8,8 +8,9 @@ from sqlalchemy import func, or_, select, union_all, update
 
 from storage.conditions import lapsed, now, untold
 from storage.database import database_clock
-from storage.holding import abandon
+from storage.holding import abandon, transcripts_of
 from storage.outbox import note
+from storage.search_index import index_shown
 from storage.tables import (
     COMPLETED,
     SubmissionRow,
@@ -160,4 +161,5 @@ class WaitingRoom(Transactions):
             note(session, given_up)
             for id in sorted(given_up):
                 abandon(session, id)
+            index_shown(session, session.scalars(transcripts_of(*given_up)))
         return len(given_up) + len(again)

@@ -17,7 +17,7 @@ from itertools import islice
 
 from scheduler.dispatch import COLLECTING, Leadership
 from stenopool.errors import StenopoolError
-from storage.keys import PCM, SOURCES, TRANSCRIPTS, pcm_key
+from storage.keys import FILES, PCM, SOURCES, TRANSCRIPTS, pcm_key
 from storage.needs import Needs
 from workers.farm import Farm
 from workers.ingest import has_pcm
@@ -65,7 +65,7 @@ class Collector:
         self._dry = dry
         self._steps: Sequence[Callable[[str], _Turn]] = (
             self._drafts,
-            *(partial(self._objects, kind) for kind in (SOURCES, PCM, TRANSCRIPTS)),
+            *(partial(self._objects, kind) for kind in (SOURCES, PCM, *FILES)),
             self._orphans,
             self._samples,
             self._published,
@@ -161,10 +161,17 @@ class Collector:
 
     def _published(self, after: str) -> _Turn:
         rows = self._needs.published(int(after or 0), ROWS)
+        redacted = self._needs.redacted(rows)
         done = []
         for id, transcripts in rows.items():
-            keys = {key for channel, shown in transcripts.items() for key in file_keys(id, shown, channel or None)}
-            there = {found.key for found in self._farm.store.list(f"{TRANSCRIPTS}/{id}")}
+            kinds = FILES if id in redacted else (TRANSCRIPTS,)
+            keys = {
+                key
+                for channel, shown in transcripts.items()
+                for kind in kinds
+                for key in file_keys(id, shown, channel or None, kind)
+            }
+            there = {found.key for kind in kinds for found in self._farm.store.list(f"{kind}/{id}")}
             if missing := sorted(keys - there):
                 if not self._dry:
                     put_files(self._farm, self._farm.desk.submission(id), there)

@@ -167,6 +167,7 @@ def manifest_of(submission: Submission, transcripts: Sequence[Transcript], files
         "submission": submission.id,
         "name": submission.name,
         "key": submission.idempotency_key,
+        "metadata": dict(submission.metadata),
         "language": next(iter(languages)) if len(languages) == 1 else None,
         "gaps": sum(len(gap.span) for transcript in transcripts for gap in transcript.coverage.gaps) / 16_000,
         "files": [

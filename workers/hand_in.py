@@ -40,6 +40,8 @@ class Terms:
     #: Where the transcripts are sent as well, in which formats.
     destination: str | None = None
     formats: tuple[str, ...] = ()
+    #: Kinds of what is to be redacted, separated by commas; None: nothing is.
+    redact: str | None = None
     lane: str
     priority: int
     #: Seconds from now.
@@ -126,6 +128,7 @@ def _order(item: Item, terms: Terms, file_sha256: str | None) -> Order:
         again=terms.again,
         destination=terms.destination,
         formats=terms.formats,
+        redact=terms.redact,
         lane=Lane[(item.lane or terms.lane).upper()],
         priority=terms.priority,
         deadline=terms.deadline,

@@ -21,6 +21,7 @@ from models.engine import Engine
 from models.mesh import make_mesh
 from models.sizes import Remembered
 from models.tokens import Vocabulary
+from scheduler.redaction import Rules
 from stenopool.config import Config
 from stenopool.domain import SAMPLE_RATE, DType, Options, Transcript
 from stenopool.errors import MediaError
@@ -28,12 +29,14 @@ from storage.database import open_database
 from storage.folder import FolderStore
 from storage.keys import pcm_key
 from storage.ledger import Ledger
+from storage.redactions import Redactions
 from workers.aggregate import aggregate, transcript_of
 from workers.assignment import assign
 from workers.decoders import decoders_for, usable_cores
 from workers.feed import Feed
 from workers.prepare import Prepared, SourceFile
 from workers.presence import Presence
+from workers.redact import redact
 from workers.transcriber import Observer, Transcriber
 
 #: Samples planned but not transcribed at which no further file is begun: enough to keep any device busy, and bounded on
@@ -57,6 +60,8 @@ class Outcome:
     error: MediaError | None = None
     #: Nothing had to be done: the ledger had the transcripts.
     known: bool = False
+    #: The same transcripts without what is not for everybody, where that was asked for.
+    redacted: tuple[Transcript, ...] = ()
 
 
 @dataclass(slots=True)
@@ -78,6 +83,7 @@ class Driver:
         dtype, batch_size: the engine's.
         split: a transcript per channel; else channels are mixed.
         force: work that is done is done again.
+        rules: what is to be redacted; None: nothing is.
         observer: told of progress.
         engine: one of that checkpoint, dtype, batch size, assistant and mesh to use, if it is loaded already.
         assistant: a smaller model that drafts for it.
@@ -101,6 +107,7 @@ class Driver:
         batch_size: int | None = None,
         split: bool = False,
         force: bool = False,
+        rules: Rules | None = None,
         observer: Observer | None = None,
         engine: Engine | None = None,
         assistant: Checkpoint | None = None,
@@ -115,6 +122,7 @@ class Driver:
         )
         make_mesh(mesh)  # refused before any work is done
         use_compile_cache(config.cache / "xla")
+        self._rules = rules
         self._observer = observer
         self._decoders = decoders
         self._limits = config.limits
@@ -124,7 +132,9 @@ class Driver:
             self._presence = Presence(config.home / "workers")
             opened.callback(self._presence.close)
             self._store = FolderStore(config.home / "objects")
-            self._ledger = Ledger(open_database(config.home / "ledger.sqlite"))
+            database = open_database(config.home / "ledger.sqlite")
+            self._ledger = Ledger(database)
+            self._redactions = Redactions(database)
             opened.callback(self._ledger.close)
             self._transcriber = Transcriber(
                 self._ledger,
@@ -266,8 +276,12 @@ class Driver:
         return self._transcriber.open.isdisjoint(work.id for work in prepared.works)
 
     def _outcome(self, prepared: Prepared) -> Outcome:
-        transcripts = []
+        transcripts, redacted = [], []
         for work, source in zip(prepared.works, prepared.sources, strict=True):
-            transcripts.append(transcript_of(self._ledger.work(work.id), source, prepared.source.name))
+            transcript = transcript_of(self._ledger.work(work.id), source, prepared.source.name)
+            transcripts.append(transcript)
+            if self._rules is not None:
+                redacted.append(redact(self._redactions, work.id, transcript, self._rules).transcript)
+            self._ledger.call(work.recording, prepared.source.name)
             self._remove_samples(work.recording)
-        return Outcome(prepared.source, tuple(transcripts), known=prepared.known)
+        return Outcome(prepared.source, tuple(transcripts), known=prepared.known, redacted=tuple(redacted))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
+from scheduler.redacted import redaction_map
+from scheduler.redaction import read_rules
 from stenopool.domain import Transcript
 from stenopool.formats import KEPT, render
 from storage.desk import Submission
-from storage.keys import transcript_key
+from storage.keys import MAPS, REDACTED, TRANSCRIPTS, transcript_key
 from storage.ledger import Work
+from storage.redactions import Redactions
 from workers.aggregate import transcript_of
 from workers.farm import Farm
 from workers.publish import output_name
+from workers.redact import redact
 
 
 def shown_of(farm: Farm, submission: Submission, version: int | None = None) -> list[tuple[Work, Transcript]]:
@@ -35,14 +39,30 @@ def transcripts_of(farm: Farm, submission: Submission, version: int | None = Non
     return [transcript for _, transcript in shown_of(farm, submission, version)]
 
 
-def file_keys(submission: int, transcript: int, channel: int | None) -> dict[str, str]:
+def sent_of(farm: Farm, submission: Submission) -> list[Transcript]:
+    """A submission's transcripts as they leave the farm: where they are to be redacted, without what was."""
+    shown = shown_of(farm, submission)
+    if submission.redact is None:
+        return [transcript for _, transcript in shown]
+    redactions, rules = Redactions(farm.database), read_rules(submission.redact)
+    return [redact(redactions, work.id, transcript, rules).transcript for work, transcript in shown]
+
+
+#: What a map is called, as if it were a format.
+MAP = "map.json"
+
+
+def file_keys(submission: int, transcript: int, channel: int | None, kind: str = TRANSCRIPTS) -> dict[str, str]:
     """Where the files of a submission's transcript are in the object store, and the format of each.
 
     Args:
         channel: from 1; None where they were mixed.
+        kind: in full, redacted, or the map between them (storage/keys.py).
     """
+    formats = (MAP,) if kind == MAPS else KEPT
     return {
-        transcript_key(submission, transcript, output_name("transcript", channel, format)): format for format in KEPT
+        transcript_key(submission, transcript, output_name("transcript", channel, format), kind): format
+        for format in formats
     }
 
 
@@ -51,8 +71,26 @@ def put_files(farm: Farm, submission: Submission, there: Container[str] = ()) ->
     shown = shown_of(farm, submission)
     put = []
     for work, transcript in shown:
-        for key, format in file_keys(submission.id, work.id, transcript.channel).items():
-            if key not in there:
-                farm.store.put(key, render(transcript, format).encode())
-                put.append(key)
+        for key, text in _files(farm, submission, work, transcript, there):
+            farm.store.put(key, text.encode())
+            put.append(key)
     return [transcript for _, transcript in shown], put
+
+
+def _files(
+    farm: Farm, submission: Submission, work: Work, transcript: Transcript, there: Container[str]
+) -> Iterator[tuple[str, str]]:
+    """What is to be put, and where; it is rendered only where it is."""
+
+    def missing(kind: str) -> list[tuple[str, str]]:
+        keys = file_keys(submission.id, work.id, transcript.channel, kind)
+        return [(key, format) for key, format in keys.items() if key not in there]
+
+    for key, format in missing(TRANSCRIPTS):
+        yield key, render(transcript, format)
+    if submission.redact is not None and (missing(REDACTED) or missing(MAPS)):
+        done = redact(Redactions(farm.database), work.id, transcript, read_rules(submission.redact))
+        for key, format in missing(REDACTED):
+            yield key, render(done.transcript, format)
+        for key, _ in missing(MAPS):
+            yield key, redaction_map(transcript, done.masks)

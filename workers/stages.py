@@ -50,7 +50,7 @@ from workers.ingest import Ingested, Stopped, enough_memory
 from workers.limits import beyond
 from workers.patience import patiently
 from workers.prepare import SourceFile, mend, prepare
-from workers.shown import put_files
+from workers.shown import put_files, sent_of
 from workers.source import shown
 
 _log = logging.getLogger(__name__)
@@ -226,7 +226,7 @@ class Stages:
             with self._held(submission) as stop:
                 transcripts, _ = put_files(self._farm, submission)
                 if submission.destination is not None:
-                    self._export(submission, transcripts, stop)
+                    self._export(submission, stop)
             patiently(lambda: desk.published(submission, _state(transcripts)))
             if is_elsewhere(submission.source) and any(transcript.coverage.gaps for transcript in transcripts):
                 return  # the same bytes may not be had again: its gaps are tried again by these samples
@@ -238,7 +238,8 @@ class Stages:
         except StenopoolError as error:
             self._not_done(submission, error, str(error))
 
-    def _export(self, submission: Submission, transcripts: list[Transcript], stop: threading.Event) -> None:
+    def _export(self, submission: Submission, stop: threading.Event) -> None:
+        transcripts = sent_of(self._farm, submission)
         try:
             place = open_place(submission, store=self._farm.places.store, roots=self._exports)
             export(submission, transcripts, place, stop)

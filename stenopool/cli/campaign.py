@@ -85,6 +85,7 @@ def create(name: str, sources: Sequence[str], feeds: Sequence[str], manifest: Pa
         speakers=terms.speakers,
         destination=terms.destination,
         formats=terms.formats,
+        redact=terms.redact,
         lane=Lane[terms.lane.upper()],
         priority=terms.priority,
         deadline=terms.deadline,

@@ -301,6 +301,7 @@ def record_of(one: Submission) -> dict[str, Any]:
         "source": one.source,
         "metadata": dict(one.metadata),
         "model": one.model,
+        "redact": one.redact,
         "seconds": None if one.duration is None else one.duration / 16_000,
         "speakers": one.speakers,
         "sent_to": folder_of(one),

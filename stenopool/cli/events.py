@@ -40,8 +40,9 @@ def events(after: int, tenant: str | None, follow: bool, as_json: bool) -> None:
                     click.echo(json.dumps(asdict(one)))
                     continue
                 at = datetime.fromtimestamp(one.at).astimezone().isoformat(timespec="seconds")
-                error = f": {one.error}" if one.error else ""
-                click.echo(f"{one.position}\t{at}\t{one.tenant}\t{one.submission}\t{one.state}{error}")
+                told = one.error or (one.detail or {}).get("phrase")
+                more = f": {told}" if told else ""
+                click.echo(f"{one.position}\t{at}\t{one.tenant}\t{one.submission}\t{one.state}{more}")
             if not found:
                 if not follow:
                     return

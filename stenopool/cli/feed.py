@@ -129,7 +129,8 @@ def _exported(document: Any, manifest: Path, root: Path) -> Offer:
         below = manifest.parent.relative_to(root)
         files = {one["format"]: (below / one["name"]).as_posix() for one in document["files"] if one["channel"] is None}
         name = str(document["name"])
-        names = [str(document["key"]), name] if document["key"] else [name]
+        said = document["metadata"]
+        names = [str(one) for one in (said.get("guid"), document["key"], name) if one]
         language = document["language"]
     except (KeyError, TypeError) as error:
         raise UsageError(f"{manifest}: is no manifest of transcripts ({error} is not there)") from error

@@ -18,7 +18,7 @@ from stenopool.cli.channels import channels_options, taken_channels
 from stenopool.cli.delivery import delivery_options, taken_delivery
 from stenopool.cli.desk import record_of, wait_until_ended
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
-from stenopool.cli.transcribe import FAILED, OK, error_line, output_stems, spooled_stdin
+from stenopool.cli.transcribe import FAILED, OK, error_line, output_stems, redact_option, spooled_stdin
 from stenopool.config import Config
 from stenopool.errors import StenopoolError, UsageError
 
@@ -57,6 +57,7 @@ def terms_options(command: _Command, lane: str = "normal") -> _Command:
             ),
             channels_options,
             delivery_options,
+            redact_option,
             decoding_options,
         )
     ):
@@ -79,7 +80,7 @@ def taken_terms(arguments: dict[str, Any], *, again: bool = False) -> Terms:
 
     config = Config.from_env()
     destination = to and destination_of(to, store=find_farm(config).store, roots=config.exports)
-    own = {name: arguments.pop(name) for name in ("tenant", "model", "lane", "priority", "deadline")}
+    own = {name: arguments.pop(name) for name in ("tenant", "model", "lane", "priority", "deadline", "redact")}
     return Terms(
         **own,
         options=options,

@@ -52,6 +52,23 @@ formats_option = click.option(
 )
 
 
+def _kinds(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    from scheduler.redaction import read_rules
+
+    return ",".join(read_rules(value).kinds)
+
+
+#: What is to be redacted, for every command that has something transcribed.
+redact_option = click.option(
+    "--redact",
+    metavar="KINDS",
+    callback=_kinds,
+    help="Write transcripts without these, too: card, email, phone, iban, separated by commas.",
+)
+
+
 @click.command(cls=SectionedCommand, no_args_is_help=True)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option(
@@ -69,6 +86,7 @@ formats_option = click.option(
     type=click.Path(path_type=Path),
     help="Words to expect: a text file for all recordings, or a folder with talk.txt for talk.mp3.",
 )
+@redact_option
 @click.option("--force", is_flag=True, help="Do again what is done already.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @loading_options
@@ -104,6 +122,7 @@ class _Command:
     split: bool
     speakers: tuple[str, ...]
     vocabulary: Path | None
+    redact: str | None
     force: bool
     quiet: bool
     #: Set by an interrupt.
@@ -132,6 +151,7 @@ class _Command:
             return worst
 
         from scheduler.channels import handed_out
+        from scheduler.redaction import read_rules
         from workers.publish import open_folder, publish
 
         open_folder(self.folder)
@@ -142,6 +162,7 @@ class _Command:
                 self.options,
                 split=self.split,
                 force=self.force,
+                rules=None if self.redact is None else read_rules(self.redact),
                 observer=progress,
                 stop=self.stop,
             ) as driver,
@@ -161,6 +182,9 @@ class _Command:
                         for transcript in handed_out(outcome.transcripts, self.speakers)
                         for path in publish(transcript, self.folder, sources[outcome.source], self.formats)
                     ]
+                    stem = f"{sources[outcome.source]}.redacted"
+                    for transcript in outcome.redacted:
+                        written += publish(transcript, self.folder, stem, self.formats)
                 except UsageError as error:
                     progress.say(f"stenopool: {error}", always=True)
                     worst = FAILED

@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("speakers", sa.JSON(), nullable=False),
         sa.Column("destination", sa.String(), nullable=True),
         sa.Column("formats", sa.JSON(), nullable=False),
+        sa.Column("redact", sa.String(), nullable=True),
         sa.Column("lane", sa.SmallInteger(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("deadline", sa.Double(), nullable=True, comment="seconds from its start in which it is due"),

@@ -1,0 +1,49 @@
+"""Redactions: what of a transcript is not for everybody, as the ledger keeps it beside the transcript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import select
+
+from stenopool.masking import Mask, join_masks
+from storage.database import database_clock
+from storage.search_index import index_transcript
+from storage.tables import PassageRow, RedactionRow, TranscriptRow
+from storage.transactions import Transactions
+
+
+class Redactions(Transactions):
+    """Keeps them, and has search go by them."""
+
+    def keep(self, transcript: int, masks: Iterable[Mask]) -> list[Mask]:
+        """These masks, too, are to be on a transcript, in files and in search; returns all that are.
+
+        Whoever is redacted once stays so: a second redaction by other rules takes nothing away.
+        """
+        with self._transaction() as session:
+            self._alone(session, f"redaction {transcript}")
+            row = session.get(TranscriptRow, transcript)
+            if row is None:  # deleted meanwhile
+                return []
+            kept = session.get(RedactionRow, transcript)
+            before = [] if kept is None else [Mask._make(mask) for mask in kept.masks]
+            joined = join_masks([*before, *masks])
+            if kept is not None and joined == before:
+                return joined
+            if kept is None:
+                kept = RedactionRow(transcript_id=transcript, masks=[], at=database_clock())
+                session.add(kept)
+            kept.masks = [list(mask) for mask in joined]
+            session.flush()
+            self._alone(session, f"index {row.tenant} {row.recording_id} {row.work_digest}")
+            shown = select(PassageRow.id).where(PassageRow.transcript_id == transcript).limit(1)
+            if session.scalar(shown) is not None:
+                index_transcript(session, row)
+            return joined
+
+    def masks(self, transcript: int) -> list[Mask] | None:
+        """Those of a transcript; None where nobody redacted it."""
+        with self._transaction() as session:
+            kept = session.get(RedactionRow, transcript)
+            return None if kept is None else [Mask._make(mask) for mask in kept.masks]
