@@ -31,6 +31,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from stenopool.errors import LedgerError, LedgerUnreachable
+from storage import keeping_tables, webhook_tables  # noqa: F401 - their tables are made, too
 from storage.tables import REVISION, Base
 
 #: Seconds that a writer waits for another to finish.

@@ -3,6 +3,7 @@
     accepted ──► ingesting ──► transcribing ──► publishing ──► completed | completed_with_gaps | completed_empty
         ▲____________│  it failed, but may not the next time; or its worker died
     any of these ──► failed | cancelled ──► accepted, if somebody asks for it
+    any of all   ──► deleting ──► deleted (storage/erasing.py)
     completed_with_gaps ──► accepted, if somebody asks for its gaps; where nothing comes of that, back again
 
 Every transition is one guarded UPDATE. Who ingests or publishes holds a lease, and a fence that makes him harmless when
@@ -241,8 +242,8 @@ class Desk(WaitingRoom):
     def transcribing(self, submission: Submission, transcripts: Iterable[tuple[int, int]], duration: int) -> bool:
         """It is ingested: these are its transcripts, channel and id, of so many samples. False if the claim is void.
 
-        If it has ended meanwhile, those that nobody else waits for are given up. Where one of them was given up by
-        others just before, it is ingested anew.
+        If it has ended meanwhile, those that nobody else waits for are given up. Where one of them was given up or
+        removed by others just before, it is ingested anew.
         """
         links = list(transcripts)
         ids = {transcript for _, transcript in links}
@@ -266,7 +267,7 @@ class Desk(WaitingRoom):
                 .with_for_update(key_share=True)
             ).all()
             mine = SubmissionRow.id == submission.id
-            if TranscriptState.CANCELLED in states:
+            if TranscriptState.CANCELLED in states or len(states) < len(ids):
                 session.execute(update(SubmissionRow).where(mine).values(state=SubmissionState.ACCEPTED))
                 return True
             self._unlink(session, submission.id)

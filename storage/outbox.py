@@ -32,6 +32,16 @@ class Event:
     #: Seconds since 1970, by the database's clock.
     at: float
 
+    @property
+    def type(self) -> str:
+        """What kind of event it is: "submission.completed"."""
+        return f"submission.{self.state}"
+
+    @property
+    def data(self) -> dict[str, object]:
+        """What it is about, as its kind has it."""
+        return {"submission": self.submission, "state": self.state.value, "error": self.error}
+
 
 def note(session: Session, submissions: Iterable[int]) -> None:
     """What these submissions have become in this transaction is an event each."""
@@ -69,14 +79,16 @@ class Outbox(Transactions):
             rows = session.scalars(
                 select(EventRow).where(EventRow.position > position, *mine).order_by(EventRow.position).limit(limit)
             )
-            return [
-                Event(
-                    position=row.position or 0,
-                    tenant=row.tenant,
-                    submission=row.submission_id,
-                    state=SubmissionState(row.state),
-                    error=row.error,
-                    at=row.at,
-                )
-                for row in rows
-            ]
+            return [event_of(row) for row in rows]
+
+
+def event_of(row: EventRow) -> Event:
+    """An event that has its number."""
+    return Event(
+        position=row.position or 0,
+        tenant=row.tenant,
+        submission=row.submission_id,
+        state=SubmissionState(row.state),
+        error=row.error,
+        at=row.at,
+    )

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0004"
+REVISION = "0009"
 
 
 class Lane(IntEnum):
@@ -43,6 +43,10 @@ class SubmissionState(StrEnum):
     COMPLETED_EMPTY = "completed_empty"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    #: It is being removed, with all that was made of it; the collector goes on with that.
+    DELETING = "deleting"
+    #: Only that it was there is left.
+    DELETED = "deleted"
 
 
 #: These have transcripts that are shown, and lie in the object store.
@@ -52,8 +56,11 @@ PUBLISHED = (
     SubmissionState.COMPLETED_EMPTY,
 )
 
+#: Nothing more will be made of these.
+GONE = (SubmissionState.DELETING, SubmissionState.DELETED)
+
 #: Nothing more will happen to these by itself.
-ENDED = (*PUBLISHED, SubmissionState.FAILED, SubmissionState.CANCELLED)
+ENDED = (*PUBLISHED, SubmissionState.FAILED, SubmissionState.CANCELLED, *GONE)
 
 #: These can be done again, as far as their files are kept.
 RETRYABLE = (SubmissionState.COMPLETED_WITH_GAPS, SubmissionState.FAILED, SubmissionState.CANCELLED)
@@ -292,6 +299,9 @@ class TranscriptRow(Base):
     document: Mapped[dict[str, object] | None] = mapped_column(JSON, comment="segments and coverage, once merged")
     withheld: Mapped[bool] = mapped_column(
         server_default=false(), comment="it has more gaps than the version that was shown when it was completed"
+    )
+    forgotten: Mapped[bool] = mapped_column(
+        server_default=false(), comment="what was heard in its chunks is no longer kept"
     )
     created_at: Mapped[float] = mapped_column(comment="database clock")
     completed_at: Mapped[float | None] = mapped_column(comment="database clock")

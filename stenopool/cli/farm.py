@@ -241,12 +241,17 @@ def scheduler(context: click.Context, supervised: bool) -> None:
     from workers.collect import collecting
     from workers.farm import Farm
     from workers.lifecycle import alive, new_worker
+    from workers.webhooks import delivering
 
     _supervise(supervised)
     config = Config.from_env()
     farm = Farm.find(config)
     try:
-        with alive(farm, new_worker("scheduler")) as begin, collecting(farm, keep=config.keep):
+        with (
+            alive(farm, new_worker("scheduler")) as begin,
+            collecting(farm, keep=config.keep),
+            delivering(farm.database),
+        ):
             begin()
             Dispatcher(farm.database, farm.broker, lease=farm.lease).run(context.obj)
     finally:
