@@ -230,6 +230,7 @@ class Erasing(Transactions):
                 select(TranscriptRow.recording_id).where(TranscriptRow.id.in_(ids)).distinct()
             ).all()
             _remove(session, None, ids)
+            _delete(session, SourceRow, SourceRow.recording_id.in_(recordings), ~_handed_in())
             self._strays(session, recordings)
             return len(ids)
 
@@ -299,17 +300,8 @@ class Erasing(Transactions):
         return _delete(session, RecordingRow, RecordingRow.id.in_(recordings), ~named, ~heard)
 
     def _leftovers(self, session: Session, row: SubmissionRow, recordings: Sequence[str]) -> dict[str, int]:
-        """What is known of its file, if nobody else handed that in."""
-        elsewhere = session.scalar(
-            select(SubmissionRow.id)
-            .where(
-                SubmissionRow.file_sha256 == row.file_sha256,
-                SubmissionRow.id != row.id,
-                SubmissionRow.state != SubmissionState.DELETED,
-            )
-            .limit(1)
-        )
-        files = 0 if elsewhere is not None else _delete(session, SourceRow, SourceRow.file_sha256 == row.file_sha256)
+        """Remove what is known of its file, if nobody else handed that in; how many rows, by table."""
+        files = _delete(session, SourceRow, SourceRow.file_sha256 == row.file_sha256, ~_handed_in(row.id))
         return {"sources": files, "recordings": self._strays(session, recordings)}
 
 
@@ -321,6 +313,17 @@ def _alive() -> ColumnElement[bool]:
             SubmissionRow.tenant == TranscriptRow.tenant,
             SubmissionRow.state.not_in(GONE),
             SubmissionRow.file_sha256.in_(files),
+        )
+    )
+
+
+def _handed_in(besides: int = 0) -> ColumnElement[bool]:
+    """Whether somebody handed the file of a source in, besides that submission."""
+    return exists(
+        select(literal(1)).where(
+            SubmissionRow.file_sha256 == SourceRow.file_sha256,
+            SubmissionRow.id != besides,
+            SubmissionRow.state != SubmissionState.DELETED,
         )
     )
 

@@ -160,6 +160,7 @@ class SubmissionRow(Base):
         Index(None, "state", "lane", "id"),
         Index(None, "tenant", "state"),
         Index(None, "source"),
+        Index(None, "file_sha256"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

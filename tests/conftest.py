@@ -186,6 +186,17 @@ def s3(s3_server: tuple[str, int]) -> S3Store:
 
 
 @pytest.fixture
+def versioned(s3_server: tuple[str, int]) -> S3Store:
+    """An empty store in a bucket of S3 that keeps every version."""
+    from storage.s3 import S3Store
+    from tests.servers import versioned_bucket
+
+    host, port = s3_server
+    endpoint = f"http://{host}:{port}"
+    return S3Store(versioned_bucket(endpoint), f"farm/{uuid.uuid4().hex}", endpoint=endpoint)
+
+
+@pytest.fixture
 def proxy(s3_server: tuple[str, int]) -> Iterator[Proxy]:
     """A proxy before the S3 server."""
     from tests.proxy import Proxy

@@ -11,6 +11,7 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """To this revision. No row is rewritten."""
+    op.create_index(op.f("ix_submissions_file_sha256"), "submissions", ["file_sha256"])
     op.create_table(
         "endpoints",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -119,6 +120,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Back from it."""
+    op.drop_index(op.f("ix_submissions_file_sha256"), "submissions")
     with op.batch_alter_table("transcripts", schema=None) as batch_op:
         batch_op.drop_column("forgotten")
     for table in ("deletions", "holds", "retention", "deliveries", "endpoints"):
