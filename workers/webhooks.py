@@ -21,8 +21,6 @@ from scheduler.webhooks import Answer, body_of, headers_of, judge
 from stenopool.errors import LedgerError, StenopoolError, UsageError
 from storage.webhook_tables import DeliveryState, EndpointState
 from storage.webhooks import Delivery, Outcome, Webhooks
-from workers.addresses import Address, is_public
-from workers.post import Post
 
 _log = logging.getLogger(__name__)
 
@@ -117,14 +115,14 @@ def send(post: Callable[..., Answer], delivery: Delivery) -> Outcome:
 
 
 @contextmanager
-def delivering(database: Engine, *, permitted: Callable[[Address], bool] = is_public) -> Iterator[None]:
+def delivering(database: Engine, post: Callable[..., Answer]) -> Iterator[None]:
     """Webhooks are delivered meanwhile, by threads of their own: an endpoint may keep them waiting.
 
     Args:
-        permitted: says which addresses may be posted to.
+        post: how something is sent.
     """
     stop = threading.Event()
-    courier = Courier(database, Post(permitted))
+    courier = Courier(database, post)
     thread = threading.Thread(target=courier.run, args=(stop,), name="courier", daemon=True)
     thread.start()
     try:

@@ -241,6 +241,7 @@ def scheduler(context: click.Context, supervised: bool) -> None:
     from workers.collect import collecting
     from workers.farm import Farm
     from workers.lifecycle import alive, new_worker
+    from workers.post import Post
     from workers.webhooks import delivering
 
     _supervise(supervised)
@@ -250,7 +251,7 @@ def scheduler(context: click.Context, supervised: bool) -> None:
         with (
             alive(farm, new_worker("scheduler")) as begin,
             collecting(farm, keep=config.keep),
-            delivering(farm.database),
+            delivering(farm.database, Post()),
         ):
             begin()
             Dispatcher(farm.database, farm.broker, lease=farm.lease).run(context.obj)

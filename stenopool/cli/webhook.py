@@ -18,6 +18,7 @@ from stenopool.errors import UsageError
 
 if TYPE_CHECKING:
     from storage.webhooks import Endpoint, Webhooks
+    from workers.post import Post
 
 _ID = click.argument("id", type=click.IntRange(min=1), metavar="ID")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,6 +37,13 @@ def _webhooks() -> Iterator[Webhooks]:
         yield Webhooks(farm.database)
     finally:
         farm.close()
+
+
+def _post() -> Post:
+    """How an endpoint is sent something."""
+    from workers.post import Post
+
+    return Post()
 
 
 @click.group()
@@ -60,13 +68,13 @@ def add(url: str, tenant: str, states: str | None, as_json: bool) -> None:
     Example:
       stenopool webhook add https://example.org/hook --tenant ada --states completed,failed
     """
-    from workers.addresses import is_public
     from workers.post import literal, target
 
-    if (address := literal(target(url))) is not None and not is_public(address):
+    if (address := literal(target(url))) is not None and not _post().permitted(address):
         raise UsageError(f"{url}: {address} is not on the public internet, and is never posted to")
+    types = types_of(states)
     with _webhooks() as webhooks:
-        endpoint, secret = webhooks.add(tenant, url, types_of(states))
+        endpoint, secret = webhooks.add(tenant, url, types)
     if as_json:
         click.echo(json.dumps(asdict(endpoint) | {"secret": secret}, indent=2))
         return
@@ -189,11 +197,10 @@ def test(id: int, as_json: bool) -> None:
       stenopool webhook test 3
     """
     from storage.webhook_tables import DeliveryState
-    from workers.post import Post
     from workers.webhooks import send
 
     with _webhooks() as webhooks:
-        outcome = send(Post(), webhooks.probe(id))
+        outcome = send(_post(), webhooks.probe(id))
         taken = outcome.state == DeliveryState.DELIVERED
         resumed = taken and webhooks.resume(id)
     if as_json:

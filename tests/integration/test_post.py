@@ -8,9 +8,14 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from scheduler.webhooks import Answer
 from stenopool.errors import UsageError
@@ -156,3 +161,47 @@ def test_what_is_no_url(url: str, words: str) -> None:
     with pytest.raises(UsageError, match=words) as error:
         target(url)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["hook.example", "other.example"])
+def test_a_certificate_vouches_for_its_name_only(receiver: Receiver, tmp_path: Path, host: str) -> None:
+    """By whatever address the host was found."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate := certified("hook.example", tmp_path / "hook.pem"))
+    receiver.speak(context)
+    trust = ssl.create_default_context(cafile=str(certificate))
+    post = Post(lambda _: True, lambda *_: [ipaddress.ip_address("127.0.0.1")], seconds=5.0, trust=trust)
+
+    answer = post(f"https://{host}:{receiver.port}/", b"body", {})
+
+    if host == "hook.example":
+        assert answer == Answer(204)
+        assert receiver.requests[0].headers["host"] == f"hook.example:{receiver.port}"
+    else:
+        assert answer.status is None
+        assert (answer.error or "").startswith("it does not answer (its certificate does not vouch for it: ")
+        assert receiver.requests == []
+
+
+def certified(host: str, path: Path) -> Path:
+    """A file with a key, and a certificate for a host that is signed by nobody else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, host)])
+    today = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - timedelta(days=1))
+        .not_valid_after(today + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+    return path

@@ -15,6 +15,7 @@ from stenopool.errors import LedgerError, LegalHold, StoreError
 from storage import erasing as erasing_module
 from storage.desk import Submission
 from storage.erasing import Deletion, Erasing
+from storage.folder import FolderStore
 from storage.keeping import Keeping, Retention
 from storage.keys import pcm_key
 from storage.objects import ObjectStore
@@ -27,28 +28,31 @@ from storage.tables import (
     SubmissionRow,
     SubmissionState,
     TranscriptRow,
+    TranscriptState,
 )
 from tests.farms import HandFarm
 from tests.faults.history import violations
 from workers.erase import Eraser, receipt_of
-
-#: One machine, and a farm: what differs in the one has nothing to do with what differs in the other.
-pytestmark = pytest.mark.parametrize(
-    ("any_database", "store"),
-    [("sqlite", "folder"), ("postgres", "versioned")],
-    indirect=True,
-    ids=["sqlite-folder", "postgres-versioned"],
-)
+from workers.shown import put_files
 
 DAY = 86_400.0
+
+
+def kept_in(*where: tuple[str, str]) -> pytest.MarkDecorator:
+    """Database and store of a test's farm."""
+    ids = ["-".join(each) for each in where]
+    return pytest.mark.parametrize(("any_database", "store"), where, indirect=True, ids=ids)
+
+
+#: One machine, and a farm; what is asked of the object store itself, of one that keeps every version.
+ON_BOTH = kept_in(("sqlite", "folder"), ("postgres", "folder"))
+VERSIONS_TOO = kept_in(("sqlite", "folder"), ("postgres", "versioned"))
 
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """A folder, or a bucket that keeps every version."""
     if request.param == "folder":
-        from storage.folder import FolderStore
-
         return FolderStore(tmp_path / "objects")
     s3: S3Store = request.getfixturevalue("versioned")
     return s3
@@ -110,6 +114,7 @@ def words(farm: HandFarm) -> str:
         )
 
 
+@VERSIONS_TOO
 def test_all_of_it_is_gone(farm: HandFarm) -> None:
     """Rows, files, samples, every version of either; a tombstone says so."""
     submission = farm.submit(idempotency_key="my talk")
@@ -139,6 +144,7 @@ def test_all_of_it_is_gone(farm: HandFarm) -> None:
     assert done.receipt["rows"] == {"chunks": 6, "links": 1, "recordings": 1, "sources": 1, "transcripts": 2}
 
 
+@VERSIONS_TOO
 def test_the_receipt(farm: HandFarm) -> None:
     """What was removed where, without saying what it was; who asked, why, and when."""
     submission = farm.submit()
@@ -168,6 +174,7 @@ def test_the_receipt(farm: HandFarm) -> None:
     assert receipt_of(deletion(farm, submission)) == receipt
 
 
+@VERSIONS_TOO
 def test_what_another_has_as_well_stays_for_that_one(farm: HandFarm) -> None:
     """Text, results and rows; and the file, while it is needed. The last of them takes all along."""
     first = farm.submit()
@@ -201,7 +208,10 @@ def test_what_another_has_as_well_stays_for_that_one(farm: HandFarm) -> None:
     assert rows(farm).keys() == {"submissions", "tenants", "shares", "deletions", "events"}
 
 
-@pytest.mark.parametrize("stage", ["accepted", "ingested", "waiting", "decoding", "merging", "merged", "failed"])
+@pytest.mark.parametrize(
+    "stage", ["accepted", "ingested", "waiting", "decoding", "merging", "merged", "publishing", "failed"]
+)
+@ON_BOTH
 def test_in_whatever_state_it_is(farm: HandFarm, stage: str) -> None:
     """Whoever is at it ends, or is given time to; what comes late finds nothing."""
     submission = farm.submit()
@@ -220,24 +230,34 @@ def test_in_whatever_state_it_is(farm: HandFarm, stage: str) -> None:
         if stage == "merged":
             farm.expire()
             farm.merge()
+    elif stage == "publishing":
+        farm.hear()
+        farm.merge()
+        assert farm.farm.desk.publishes(10, -1) == [submission.id]
+        publishing = farm.farm.desk.claim("publisher", submission.id, SubmissionState.PUBLISHING)
     elif stage == "failed":
         farm.farm.desk.cancel(submission.id)
 
     its = eraser(farm)
     assert its.erasing.begin(submission.id, by="ada@desk")
     assert farm.now(submission).state == SubmissionState.DELETING
-    if stage in ("decoding", "merging"):
+    if stage in ("decoding", "merging", "publishing"):
         assert not its.go_on(submission.id), "somebody is at it"
     if stage == "decoding":
         farm.finish(claims)
     elif stage == "merging":
+        farm.expire()
+    elif stage == "publishing":
+        assert publishing is not None
+        put_files(farm.farm, publishing)
+        assert not farm.farm.desk.published(publishing, SubmissionState.COMPLETED)
         farm.expire()
     assert its.go_on(submission.id)
     if stage == "decoding":
         farm.finish(claims)
     elif stage == "merging":
         assert fence is not None
-        assert not farm.farm.ledger.complete(transcript, fence, farm_state(), {})
+        assert not farm.farm.ledger.complete(transcript, fence, TranscriptState.COMPLETED, {})
     farm.go()
 
     assert farm.now(submission).state == SubmissionState.DELETED
@@ -246,13 +266,7 @@ def test_in_whatever_state_it_is(farm: HandFarm, stage: str) -> None:
     assert violations(farm.farm.database) == []
 
 
-def farm_state() -> Any:
-    """What a merge ends with."""
-    from storage.tables import TranscriptState
-
-    return TranscriptState.COMPLETED
-
-
+@ON_BOTH
 def test_while_it_is_ingested(farm: HandFarm) -> None:
     """Its worker is waited for; what it plans nevertheless, late, is removed as well."""
     submission = farm.submit()
@@ -277,6 +291,7 @@ def test_while_it_is_ingested(farm: HandFarm) -> None:
     assert rows(farm).keys() == {"submissions", "tenants", "deletions", "events"}
 
 
+@ON_BOTH
 def test_killed_at_every_step(farm: HandFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is deleting until the collector has gone on with it; the receipt has all, and nothing twice."""
 
@@ -320,6 +335,7 @@ def receipt_pcm(receipt: dict[str, Any]) -> int:
     return sum(one["kind"] == "pcm" for one in receipt["objects"])
 
 
+@ON_BOTH
 def test_a_store_that_refuses_keeps_no_other(farm: HandFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """It says why it is not deleted yet; the others are."""
     first, second = farm.submit(), farm.submit()
@@ -346,6 +362,7 @@ def test_a_store_that_refuses_keeps_no_other(farm: HandFarm, monkeypatch: pytest
     assert deletion(farm, first).error is None
 
 
+@VERSIONS_TOO
 def test_a_held_one_is_not_touched(farm: HandFarm) -> None:
     """Neither by a deletion, nor by its period, nor by the collector, nor where it is cancelled."""
     submission = farm.submit()
@@ -377,6 +394,7 @@ def test_a_held_one_is_not_touched(farm: HandFarm) -> None:
         keeping.hold(submission.id, by="counsel@desk")
 
 
+@ON_BOTH
 def test_what_a_held_one_has_as_well_stays(farm: HandFarm) -> None:
     """The receipt says why."""
     first = farm.submit()
@@ -393,6 +411,7 @@ def test_what_a_held_one_has_as_well_stays(farm: HandFarm) -> None:
     assert farm.texts(second) == ["first0 first1 first2"]
 
 
+@ON_BOTH
 def test_whoever_holds_just_now_waits_for_nobody(farm: HandFarm) -> None:
     """Samples that are there when it is held stay where they are, also when the transcript is published."""
     submission = farm.submit()
@@ -416,6 +435,7 @@ def age(farm: HandFarm, seconds: float) -> None:
         )
 
 
+@ON_BOTH
 def test_each_class_has_its_period(farm: HandFarm) -> None:
     """Of that tenant; what is being made is not touched."""
     keeping = Keeping(farm.farm.database)
@@ -466,6 +486,7 @@ def heard(farm: HandFarm, submission: Submission) -> int:
     return n or 0
 
 
+@ON_BOTH
 def test_gaps_are_tried_again_though_what_was_heard_is_forgotten(farm: HandFarm) -> None:
     """Then all of it is transcribed anew, as long as the file is kept; if that is gone, it says so."""
     Keeping(farm.farm.database).set(Retention(tenant="ada", source=DAY, chunks=0))
@@ -488,6 +509,7 @@ def test_gaps_are_tried_again_though_what_was_heard_is_forgotten(farm: HandFarm)
     assert violations(farm.farm.database) == []
 
 
+@ON_BOTH
 def test_others_rows_go_in_the_same_transaction(farm: HandFarm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever keeps something of transcripts has it removed there, and counted."""
     asked: list[tuple[int | None, list[int]]] = []
@@ -507,6 +529,7 @@ def test_others_rows_go_in_the_same_transaction(farm: HandFarm, monkeypatch: pyt
     assert done.receipt["rows"]["search"] == 2
 
 
+@ON_BOTH
 def test_what_an_event_said_is_blank(farm: HandFarm, tmp_path: Path) -> None:
     """Why it failed names its file."""
     (tmp_path / "diary.txt").write_text("Dear diary")
