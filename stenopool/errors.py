@@ -14,6 +14,7 @@
     ├── EngineError           the model or the device failed on a chunk
     │   └── DeviceFull        the device has no room for what it was asked to hold
     ├── QueueFull             a tenant has as much work queued as is allowed
+    ├── LegalHold             what is to be removed is held
     ├── BrokerUnreachable     Redis does not answer
     ├── OutOfRoom             this machine has no memory or no disk left for it
     │   └── DiskFull          of these, the disk (a FolderError as well)
@@ -118,6 +119,10 @@ class QueueFull(StenopoolError):  # noqa: N818 - read as a statement
     """A tenant has as much work queued as is allowed."""
 
     retryable = True
+
+
+class LegalHold(StenopoolError):  # noqa: N818 - read as a statement
+    """What is to be removed is held."""
 
 
 class BrokerUnreachable(StenopoolError):  # noqa: N818 - read as a statement

@@ -30,8 +30,8 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, Operational
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-import storage.campaign_tables  # noqa: F401 - its tables belong to the ledger, too
 from stenopool.errors import LedgerError, LedgerUnreachable
+from storage import campaign_tables, keeping_tables, webhook_tables  # noqa: F401 - their tables are made, too
 from storage.search_query import relevance
 from storage.tables import REVISION, Base
 

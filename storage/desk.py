@@ -3,6 +3,7 @@
     accepted ──► ingesting ──► transcribing ──► publishing ──► completed | completed_with_gaps | completed_empty
         ▲____________│  it failed, but may not the next time; or its worker died
     any of these ──► failed | cancelled ──► accepted, if somebody asks for it
+    any of all   ──► deleting ──► deleted (storage/erasing.py)
     completed_with_gaps ──► accepted, if somebody asks for its gaps; where nothing comes of that, back again
 
 Every transition is one guarded UPDATE. Who ingests or publishes holds a lease, and a fence that makes him harmless when
@@ -282,8 +283,8 @@ class Desk(WaitingRoom):
         Args:
             file_sha256: of the bytes that were ingested; None where they are those that it had before.
 
-        If it has ended meanwhile, those that nobody else waits for are given up. Where one of them was given up by
-        others just before, it is ingested anew.
+        If it has ended meanwhile, those that nobody else waits for are given up. Where one of them was given up or
+        removed by others just before, it is ingested anew.
         """
         links = list(transcripts)
         ids = {transcript for _, transcript in links}
@@ -308,7 +309,7 @@ class Desk(WaitingRoom):
                 .with_for_update(key_share=True)
             ).all()
             mine = SubmissionRow.id == submission.id
-            if TranscriptState.CANCELLED in states:
+            if TranscriptState.CANCELLED in states or len(states) < len(ids):
                 session.execute(update(SubmissionRow).where(mine).values(state=SubmissionState.ACCEPTED))
                 return True
             self._unlink(session, submission.id)

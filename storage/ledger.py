@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, delete, func, insert, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, func, insert, literal, null, or_, select, true, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, Span
@@ -28,6 +28,7 @@ from stenopool.errors import LedgerError
 from storage.chunks import Chunks
 from storage.conditions import SHOWABLE, lapsed, same_work
 from storage.database import database_clock
+from storage.keeping import pcm_kept
 from storage.keys import pcm_key
 from storage.records import gap_samples
 from storage.search_index import index_shown
@@ -394,8 +395,9 @@ class Ledger(Chunks):
     def mend(self, transcript: int, queued: Queued) -> Work:
         """Begin a version of a transcript in which only the gaps of the one that is shown are transcribed.
 
-        All else is taken over as it is. Each gap's chunk is told what it was told then; it waits for nothing. Where a
-        version is being made already, or there are no gaps, that one is returned.
+        All else is taken over as it is. Each gap's chunk is told what it was told then; it waits for nothing. Where
+        what was heard is no longer kept, all of it is transcribed. Where a version is being made already, or there are
+        no gaps, that one is returned.
         """
         with self._transaction() as session:
             given = self._row(session, transcript)
@@ -412,7 +414,7 @@ class Ledger(Chunks):
                 generation=self._next_generation(session, work),
                 provenance=old.provenance,
                 state=TranscriptState.TRANSCRIBING,
-                sequential=False,
+                sequential=old.sequential and old.forgotten,
                 language=old.language,
                 language_probability=old.language_probability,
                 chunks_total=old.chunks_total,
@@ -430,7 +432,7 @@ class Ledger(Chunks):
                     ),
                 )
             )
-            failed = ChunkRow.result["failed"].as_string().is_not(None)
+            failed = true() if old.forgotten else ChunkRow.result["failed"].as_string().is_not(None)
             chunk: dict[str, Any] = {
                 "transcript_id": literal(row.id),
                 "state": case((failed, ChunkState.WAITING.value), else_=ChunkState.DONE.value),
@@ -449,25 +451,21 @@ class Ledger(Chunks):
                 .select_from(ChunkRow)
                 .where(ChunkRow.transcript_id == row.id, ChunkRow.state == ChunkState.WAITING)
             )
-            row.chunks_open = row.chunks_waiting = gaps or 0
+            row.chunks_open = gaps or 0
+            row.chunks_waiting = min(1, row.chunks_open) if row.sequential else row.chunks_open
             session.flush()
             return self._work(session, row)
 
     # Samples
 
     def unless_needed(self, recording: str, remove: Callable[[], None]) -> None:
-        """Remove a recording's samples if no transcript of it is being made.
+        """Remove a recording's samples if no transcript of it is being made, and nobody has them kept.
 
         Inside the transaction: nobody can begin a transcript between the look and the removal.
         """
         with self._transaction() as session:
             self._alone(session, pcm_key(recording))
-            needed = session.scalar(
-                select(func.count())
-                .select_from(TranscriptRow)
-                .where(TranscriptRow.recording_id == recording, TranscriptRow.state.in_(MAKING))
-            )
-            if not needed:
+            if session.scalars(pcm_kept([recording])).first() is None:
                 remove()
 
     @staticmethod

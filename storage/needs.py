@@ -6,6 +6,8 @@
                   while its gaps can be tried again, as the same bytes may not be had twice
     transcripts   every version that a submission has published, or may publish yet; redacted and maps as well
 
+and all of it for as long as its tenant has it kept, or as it is held (`storage/keeping.py`).
+
 An object is put before the row that needs it; it is removed only inside a transaction that finds no such row, and in
 which none can be made.
 """
@@ -20,13 +22,14 @@ from sqlalchemy.orm import Session, aliased
 
 from storage.campaign_tables import CampaignItemRow, CampaignRow, CampaignState
 from storage.database import database_clock
+from storage.keeping import pcm_kept, source_kept
+from storage.keeping_tables import HoldRow
 from storage.keys import FILES, PCM, SOURCES, pcm_key, read_transcript_key
 from storage.tables import (
     COMPLETED,
     ENDED,
-    MAKING,
+    GONE,
     PUBLISHED,
-    RETRYABLE,
     RecordingRow,
     SubmissionRow,
     SubmissionState,
@@ -50,7 +53,8 @@ class Needs(Transactions):
     """What the collector asks.
 
     Args:
-        keep: seconds that a file is kept after a submission of it has ended that can be done again.
+        keep: seconds that a file is kept after a submission of it has ended that can be done again, where its tenant
+            has set nothing.
     """
 
     def __init__(self, engine: Engine, *, keep: float) -> None:
@@ -64,14 +68,19 @@ class Needs(Transactions):
         with self._transaction() as session:
             return self._needed(session, keys)
 
-    def unless_needed(self, key: str, remove: Callable[[], None]) -> None:
-        """Remove an object if no row needs it: nobody can make one between the look and the removal."""
+    def unless_needed(self, key: str, remove: Callable[[], None]) -> bool:
+        """Remove an object if no row needs it: nobody can make one between the look and the removal.
+
+        Returns whether it was removed.
+        """
         with self._transaction() as session:
             self._alone(session, key)
             if ids := read_transcript_key(key):  # who does its submission again, or takes up its transcript, waits
                 session.execute(select(SubmissionRow.id).where(SubmissionRow.id == ids[0]).with_for_update())
-            if not self._needed(session, [key]):
-                remove()
+            if self._needed(session, [key]):
+                return False
+            remove()
+            return True
 
     def _needed(self, session: Session, keys: Collection[str]) -> set[str]:
         def of(*kinds: str) -> list[str]:
@@ -82,12 +91,8 @@ class Needs(Transactions):
         )
 
     def _sources(self, session: Session, keys: Collection[str]) -> set[str]:
-        kept = SubmissionRow.ended_at > database_clock() - self._keep
         handed_in = session.scalars(
-            select(SubmissionRow.source).where(
-                SubmissionRow.source.in_(keys),
-                or_(SubmissionRow.state.not_in(ENDED), SubmissionRow.state.in_(RETRYABLE) & kept),
-            )
+            select(SubmissionRow.source).where(SubmissionRow.source.in_(keys), source_kept(self._keep))
         )
         uploaded = session.scalars(
             select(CampaignItemRow.source)
@@ -102,11 +107,7 @@ class Needs(Transactions):
 
     def _pcm(self, session: Session, keys: Collection[str]) -> set[str]:
         recordings = [key.removeprefix(f"{PCM}/") for key in keys]
-        making = session.scalars(
-            select(TranscriptRow.recording_id).where(
-                TranscriptRow.recording_id.in_(recordings), TranscriptRow.state.in_(MAKING)
-            )
-        )
+        kept = session.scalars(pcm_kept(recordings))
         mendable = session.scalars(
             select(TranscriptRow.recording_id)
             .join(SubmissionTranscriptRow, SubmissionTranscriptRow.transcript_id == TranscriptRow.id)
@@ -121,7 +122,7 @@ class Needs(Transactions):
                 ),
             )
         )
-        return set(map(pcm_key, [*making, *mendable]))
+        return set(map(pcm_key, [*kept, *mendable]))
 
     @staticmethod
     def _transcripts(session: Session, keys: Collection[str]) -> set[str]:
@@ -129,7 +130,7 @@ class Needs(Transactions):
         rows = session.execute(
             _versions(
                 SubmissionRow.id.in_({found[0] for found in ids.values() if found}),
-                SubmissionRow.state.not_in([SubmissionState.FAILED, SubmissionState.CANCELLED]),
+                or_(SubmissionRow.state.not_in(_WITHOUT_FILES), SubmissionRow.id.in_(select(HoldRow.submission_id))),
             )
         )
         named = {(submission, transcript) for submission, _, transcript in rows}
@@ -207,6 +208,8 @@ class Needs(Transactions):
 
 
 _VERSION = aliased(TranscriptRow)
+#: What these have in the object store is of no use, or is to go.
+_WITHOUT_FILES = (SubmissionState.FAILED, SubmissionState.CANCELLED, *GONE)
 
 
 def _versions(*which: ColumnElement[bool]) -> Select[int, int, int]:

@@ -90,6 +90,19 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; it is no error if there is none."""
 
+    def copies(self, prefix: str) -> Iterator[Listed]:
+        """All that is kept under a key, or below a prefix ("transcripts/7").
+
+        Where the store keeps former versions, an object has an entry for each, also when it is removed.
+        """
+        if (found := self.look(prefix)) is not None:
+            yield found
+        yield from self.list(prefix)
+
+    def erase(self, key: str) -> None:
+        """Remove an object with all its former versions; nothing brings it back. It is no error if there is none."""
+        self.delete(key)
+
     @abstractmethod
     def list(self, prefix: str = "", after: str = "") -> Iterator[Listed]:
         """All objects below a prefix ("pcm", or "" for all), at any depth, in an order that is always the same.

@@ -35,6 +35,17 @@ class Event:
     #: Seconds since 1970, by the database's clock.
     at: float
 
+    @property
+    def type(self) -> str:
+        """What kind of event it is: "submission.completed"."""
+        return f"submission.{self.state}"
+
+    @property
+    def data(self) -> dict[str, object]:
+        """What it is about, as its kind has it."""
+        about = {"submission": self.submission, "state": self.state.value, "error": self.error}
+        return about if self.detail is None else {**about, "detail": self.detail}
+
 
 def note_heard(session: Session, submission: SubmissionRow, detail: dict[str, Any]) -> None:
     """That a watched phrase was heard in this submission is an event."""
@@ -85,15 +96,17 @@ class Outbox(Transactions):
             rows = session.scalars(
                 select(EventRow).where(EventRow.position > position, *mine).order_by(EventRow.position).limit(limit)
             )
-            return [
-                Event(
-                    position=row.position or 0,
-                    tenant=row.tenant,
-                    submission=row.submission_id,
-                    state=Heard(row.state) if row.state in set(Heard) else SubmissionState(row.state),
-                    error=row.error,
-                    detail=row.detail,
-                    at=row.at,
-                )
-                for row in rows
-            ]
+            return [event_of(row) for row in rows]
+
+
+def event_of(row: EventRow) -> Event:
+    """An event that has its number."""
+    return Event(
+        position=row.position or 0,
+        tenant=row.tenant,
+        submission=row.submission_id,
+        state=Heard(row.state) if row.state in set(Heard) else SubmissionState(row.state),
+        error=row.error,
+        detail=row.detail,
+        at=row.at,
+    )

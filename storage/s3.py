@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from botocore.exceptions import ClientError
@@ -159,6 +160,31 @@ class S3Store(ObjectStore):
         """See `ObjectStore`."""
         with self._bucket.asking():
             self._bucket.client.delete_object(**self._object(key))
+
+    def copies(self, prefix: str) -> Iterator[Listed]:
+        """See `ObjectStore`. What marks an object as removed is one of its copies, of no bytes."""
+        for version in self._versions(prefix):
+            key = version["Key"].removeprefix(self._prefix)
+            if is_key(key):
+                yield Listed(key, int(version.get("Size", 0)), age(version["LastModified"]))
+
+    def erase(self, key: str) -> None:
+        """See `ObjectStore`."""
+        wanted = self._object(key)
+        for version in self._versions(key):
+            if version["Key"] == wanted["Key"]:
+                with self._bucket.asking():
+                    self._bucket.client.delete_object(**wanted, VersionId=version["VersionId"])
+
+    def _versions(self, prefix: str) -> Iterator[dict[str, Any]]:
+        """All versions of what is called so, or lies below; in a bucket that keeps none, each object is one."""
+        name = self._object(prefix)["Key"]
+        with self._bucket.asking():
+            pages = self._bucket.client.get_paginator("list_object_versions")
+            for page in pages.paginate(Bucket=self._bucket.name, Prefix=name):
+                for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                    if version["Key"] == name or version["Key"].startswith(f"{name}/"):
+                        yield version
 
     def list(self, prefix: str = "", after: str = "") -> Iterator[Listed]:
         """See `ObjectStore`."""

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0008"
+REVISION = "0009"
 
 
 class Lane(IntEnum):
@@ -48,6 +48,10 @@ class SubmissionState(StrEnum):
     COMPLETED_EMPTY = "completed_empty"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    #: It is being removed, with all that was made of it; the collector goes on with that.
+    DELETING = "deleting"
+    #: Only that it was there is left.
+    DELETED = "deleted"
 
 
 #: These have transcripts that are shown, and lie in the object store.
@@ -65,8 +69,11 @@ OPEN = (
     SubmissionState.PUBLISHING,
 )
 
+#: Nothing more will be made of these.
+GONE = (SubmissionState.DELETING, SubmissionState.DELETED)
+
 #: Nothing more will happen to these by itself.
-ENDED = (*PUBLISHED, SubmissionState.FAILED, SubmissionState.CANCELLED)
+ENDED = (*PUBLISHED, SubmissionState.FAILED, SubmissionState.CANCELLED, *GONE)
 
 #: These can be done again, as far as their files are kept.
 RETRYABLE = (SubmissionState.COMPLETED_WITH_GAPS, SubmissionState.FAILED, SubmissionState.CANCELLED)
@@ -168,6 +175,7 @@ class SubmissionRow(Base):
         Index(None, "tenant", "state"),
         Index(None, "source"),
         Index(None, "campaign_id", "state"),
+        Index(None, "file_sha256"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -321,6 +329,9 @@ class TranscriptRow(Base):
     document: Mapped[dict[str, object] | None] = mapped_column(JSON, comment="segments and coverage, once merged")
     withheld: Mapped[bool] = mapped_column(
         server_default=false(), comment="it has more gaps than the version that was shown when it was completed"
+    )
+    forgotten: Mapped[bool] = mapped_column(
+        server_default=false(), comment="what was heard in its chunks is no longer kept"
     )
     created_at: Mapped[float] = mapped_column(comment="database clock")
     completed_at: Mapped[float | None] = mapped_column(comment="database clock")

@@ -166,6 +166,22 @@ def hand_farm(any_database: Database, tmp_path: Path, monkeypatch: pytest.Monkey
     farm.stages.close()
 
 
+@pytest.fixture
+def named_farm(ledger_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandFarm]:
+    """A farm without processes that commands find (`tests.farms.command`)."""
+    from storage.database import open_database
+    from storage.folder import FolderStore
+    from tests.farms import HandFarm
+
+    places = {"DATABASE": ledger_url, "BROKER": "redis://127.0.0.1:1/0", "STORE": f"{tmp_path}/objects"}
+    for name, value in places.items():
+        monkeypatch.setenv(f"STENOPOOL_{name}", value)
+    farm = HandFarm(open_database(ledger_url), FolderStore(tmp_path / "objects"), tmp_path, monkeypatch)
+    yield farm
+    farm.stages.close()
+    farm.farm.close()
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[tuple[str, int]]:
     """Host and port of an S3 server: of this test process, or the one that STENOPOOL_TEST_S3 names."""
@@ -183,6 +199,17 @@ def s3(s3_server: tuple[str, int]) -> S3Store:
 
     host, port = s3_server
     return S3Store(BUCKET, f"farm/{uuid.uuid4().hex}", endpoint=f"http://{host}:{port}")
+
+
+@pytest.fixture
+def versioned(s3_server: tuple[str, int]) -> S3Store:
+    """An empty store in a bucket of S3 that keeps every version."""
+    from storage.s3 import S3Store
+    from tests.servers import versioned_bucket
+
+    host, port = s3_server
+    endpoint = f"http://{host}:{port}"
+    return S3Store(versioned_bucket(endpoint), f"farm/{uuid.uuid4().hex}", endpoint=endpoint)
 
 
 @pytest.fixture

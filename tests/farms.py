@@ -5,12 +5,14 @@ What is heard in a chunk says which chunk it is, and by whom: so a text tells wh
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import Engine, select, update
 
 from stenopool.domain import ChunkResult, Options, Segment
@@ -200,3 +202,10 @@ def _heard(claim: Claim, by: str, failing: Container[int]) -> dict[str, Any]:
         index=claim.index, span=claim.span, language="en", segments=() if failed else (segment,), failed=failed
     )
     return record_of_result(result)
+
+
+def command(*arguments: str) -> Result:
+    """A command, in this process."""
+    from stenopool.cli import cli
+
+    return CliRunner().invoke(cli, arguments, obj=threading.Event())

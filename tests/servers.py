@@ -94,6 +94,16 @@ def s3_with_bucket() -> Iterator[tuple[str, int]]:
         yield host, port
 
 
+def versioned_bucket(endpoint: str) -> str:
+    """The name of a bucket that keeps every version; made if there is none."""
+    import boto3
+
+    client, name = boto3.client("s3", endpoint_url=endpoint), f"{BUCKET}-versioned"
+    client.create_bucket(Bucket=name)
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    return name
+
+
 @contextmanager
 def _named_server() -> Iterator[tuple[str, int]]:
     there = urlsplit(f"http://{os.environ[S3_SERVER]}")

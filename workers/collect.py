@@ -1,4 +1,5 @@
-"""Collecting: objects that no row needs are removed, and rows whose objects have gone get them again.
+"""Collecting: objects that no row needs are removed, and rows whose objects have gone get them again. What is to be
+deleted, or was kept for long enough, goes as well.
 
 A round goes through all objects and rows, in turns of bounded work, each from where the last one ended. Nothing is
 removed that was put a short while ago: what is in the making has no row yet. Whether it is needed is asked inside the
@@ -7,6 +8,7 @@ transaction of each removal (`storage/needs.py`), so that a round may meet anybo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,15 +18,18 @@ from functools import partial
 from itertools import islice
 
 from scheduler.dispatch import COLLECTING, Leadership
-from stenopool.errors import StenopoolError
+from stenopool.errors import LegalHold, StenopoolError, StoreError
+from storage.keeping import Keeping
 from storage.keys import FILES, PCM, SOURCES, TRANSCRIPTS, pcm_key
 from storage.needs import Needs
+from workers.erase import Eraser
 from workers.farm import Farm
 from workers.ingest import has_pcm
 from workers.shown import file_keys, put_files
 
 _log = logging.getLogger(__name__)
 
+DAY = 86_400.0  # seconds
 #: Seconds after which what was put has its row.
 GRACE = 3600.0
 #: Seconds between two turns, and between two rounds.
@@ -37,7 +42,7 @@ OBJECTS, ROWS = 1000, 100
 class Collected:
     """Something that was done, or would be."""
 
-    #: "removed", "put again", "decoded again" or "given up".
+    #: "removed", "put again", "decoded again", "given up", "to be deleted", "deleted" or "forgotten".
     what: str
     #: An object's key, or which row.
     which: str
@@ -63,7 +68,12 @@ class Collector:
         self._needs = Needs(farm.database, keep=keep)
         self._grace = grace
         self._dry = dry
+        self._keeping = Keeping(farm.database)
+        self._eraser = Eraser(farm, keep=keep)
         self._steps: Sequence[Callable[[str], _Turn]] = (
+            self._expired,
+            self._deletions,
+            self._forgotten,
             self._drafts,
             *(partial(self._objects, kind) for kind in (SOURCES, PCM, *FILES)),
             self._orphans,
@@ -113,6 +123,37 @@ class Collector:
         if not after:
             self._step = (self._step + 1) % len(self._steps)
 
+    # What was kept for long enough, or is to go
+
+    def _expired(self, after: str) -> _Turn:
+        rows = self._keeping.expired(int(after or 0), ROWS)
+        done = []
+        for id, seconds in rows:
+            with contextlib.suppress(LegalHold):  # since just now
+                reason = f"kept for {seconds / DAY:g} days, as its tenant has it"
+                if self._dry or self._eraser.erasing.begin(id, by="retention", reason=reason):
+                    done.append(Collected("to be deleted", f"submission {id}"))
+        return done, str(rows[-1][0]) if len(rows) == ROWS else ""
+
+    def _deletions(self, after: str) -> _Turn:
+        ids = self._eraser.erasing.open(int(after or 0), ROWS)
+        done = []
+        for id in ids:
+            try:
+                if self._dry or self._eraser.go_on(id):
+                    done.append(Collected("deleted", f"submission {id}"))
+            except StoreError as error:
+                if error.retryable:
+                    raise
+                _log.error("submission %d is not deleted yet: %s", id, error)  # the others may be
+        return done, str(ids[-1]) if len(ids) == ROWS else ""
+
+    def _forgotten(self, after: str) -> _Turn:
+        ids = self._keeping.remembered(int(after or 0), ROWS)
+        forgotten = [id for id in ids if self._dry or self._keeping.forget(id)]
+        done = [Collected("forgotten", f"what was heard in the chunks of transcript {id}") for id in forgotten]
+        return done, str(ids[-1]) if len(ids) == ROWS else ""
+
     # Objects without rows
 
     def _drafts(self, _: str) -> _Turn:
@@ -147,6 +188,8 @@ class Collector:
     def _orphans(self, _: str) -> _Turn:
         orphans = self._needs.orphans(self._grace, OBJECTS)
         given_up = orphans if self._dry else self._farm.desk.give_up(orphans)
+        if not self._dry and (n := self._eraser.erasing.forsaken(OBJECTS)):
+            _log.info("removed: %d transcripts of submissions that are deleted", n)
         return [Collected("given up", f"transcript {id}, for which nobody waits") for id in given_up], ""
 
     def _samples(self, after: str) -> _Turn:

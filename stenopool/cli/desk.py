@@ -82,12 +82,17 @@ def show(id: int, as_json: bool) -> None:
     Example:
       stenopool show 7
     """
+    from storage.erasing import Erasing
+    from storage.keeping import Keeping
+    from workers.erase import receipt_of
     from workers.shown import transcripts_of
 
     with _farm() as farm:
         submission = farm.desk.submission(id)
         transcripts = transcripts_of(farm, submission)
         versions = _versions(farm, submission)
+        hold = Keeping(farm.database).held(id)
+        deletion = Erasing(farm.database).deletion(id)
     coverage = [
         {
             "channel": transcript.channel,
@@ -102,13 +107,20 @@ def show(id: int, as_json: bool) -> None:
         for transcript in transcripts
     ]
     if as_json:
-        click.echo(json.dumps(record_of(submission) | {"transcripts": coverage, "versions": versions}, indent=2))
+        record = record_of(submission) | {"transcripts": coverage, "versions": versions}
+        record["hold"] = None if hold is None else asdict(hold)
+        record["deletion"] = None if deletion is None else receipt_of(deletion)
+        click.echo(json.dumps(record, indent=2))
         return
     for name, value in record_of(submission).items():
         if isinstance(value, dict):
             value = "; ".join(f"{key}: {said}" for key, said in value.items())
         if value not in (None, False, "", ()):
             click.echo(f"{name:<12}{', '.join(value) if isinstance(value, tuple) else value}")
+    if hold is not None:
+        click.echo(f"{'held':<12}by {hold.by}{_because(hold.reason)}")
+    if deletion is not None:
+        click.echo(f"{submission.state.value:<12}for {deletion.by}{_because(deletion.error or deletion.reason)}")
     for transcript in transcripts:
         channel = "" if transcript.channel is None else f", channel {transcript.channel}"
         click.echo(f"{'transcript':<12}{transcript.language}, {len(transcript.text.split())} words{channel}")
@@ -118,6 +130,10 @@ def show(id: int, as_json: bool) -> None:
         channel = f", channel {one['channel']}" if one["channel"] else ""
         gaps = f", {one['gaps']:.1f} s of gaps" if one["gaps"] else ""
         click.echo(f"{'version':<12}{one['version']}{channel}: {one['state']}{gaps}{_STANDING[one['standing']]}")
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""
 
 
 #: What becomes of a version, as people are told.
@@ -226,7 +242,7 @@ def wait_until_ended(farm: Farm, ids: Sequence[int], *, quiet: bool) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    from storage.tables import SubmissionState
+    from storage.tables import GONE, SubmissionState
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
@@ -243,7 +259,7 @@ def wait_until_ended(farm: Farm, ids: Sequence[int], *, quiet: bool) -> int:
                 if not one.ended:
                     continue
                 left.remove(one.id)
-                if one.state in (SubmissionState.FAILED, SubmissionState.CANCELLED):
+                if one.state in (SubmissionState.FAILED, SubmissionState.CANCELLED, *GONE):
                     code = FAILED
                     console.print(f"stenopool: {one.id} {one.name}: {one.state}: {one.error or ''}", markup=False)
                 elif one.state == SubmissionState.COMPLETED_WITH_GAPS:

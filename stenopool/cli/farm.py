@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -238,15 +239,22 @@ def scheduler(context: click.Context, supervised: bool) -> None:
       stenopool scheduler
     """
     from scheduler.dispatch import Dispatcher
+    from workers.addresses import may_ask
     from workers.collect import collecting
     from workers.farm import Farm
     from workers.lifecycle import alive, new_worker
+    from workers.post import Post
+    from workers.webhooks import delivering
 
     _supervise(supervised)
     config = Config.from_env()
     farm = Farm.find(config)
     try:
-        with alive(farm, new_worker("scheduler")) as begin, collecting(farm, keep=config.keep):
+        with (
+            alive(farm, new_worker("scheduler")) as begin,
+            collecting(farm, keep=config.keep),
+            delivering(farm.database, Post(partial(may_ask, allowed=config.fetch_allow))),
+        ):
             begin()
             Dispatcher(farm.database, farm.broker, lease=farm.lease).run(context.obj)
     finally:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 
-import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from stenopool.cli import cli
 from stenopool.domain import Chunk, Span
 from storage.chunks import Finished
-from storage.database import make_or_migrate, open_database
 from storage.desk import Submission
-from storage.folder import FolderStore
 from storage.ledger import Queued, Source
 from storage.tables import ChunkRow, Lane, SubmissionState, TranscriptState
-from tests.farms import HandFarm, S
+from tests.farms import HandFarm, S, command
 from tests.faults.history import violations
 
 
@@ -195,59 +189,45 @@ def test_a_gap_of_a_sequential_transcript_is_told_what_it_was_told(hand_farm: Ha
     ]
 
 
-@pytest.fixture
-def farm(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HandFarm:
-    """One that commands find."""
-    make_or_migrate(database_url)
-    for name, value in (("DATABASE", database_url), ("BROKER", "redis://127.0.0.1:1/0"), ("STORE", f"{tmp_path}/o")):
-        monkeypatch.setenv(f"STENOPOOL_{name}", value)
-    return HandFarm(open_database(database_url), FolderStore(tmp_path / "o"), tmp_path, monkeypatch)
-
-
-def run(*arguments: str) -> Result:
-    """A command."""
-    return CliRunner().invoke(cli, arguments, obj=threading.Event())
-
-
-def test_versions_on_the_command_line(farm: HandFarm, tmp_path: Path) -> None:
+def test_versions_on_the_command_line(named_farm: HandFarm, tmp_path: Path) -> None:
     """`show` lists them and says which is shown and why; `fetch` gives that one, or the one that is named."""
+    farm = named_farm
     one = farm.submit()
     farm.go(failing={1})
     farm.again(one, again=True)
     farm.go("worse", {0, 1})
 
-    shown = run("show", str(one.id)).output.splitlines()
+    shown = command("show", str(one.id)).output.splitlines()
     assert [line.split(maxsplit=1)[1] for line in shown if line.startswith("version")] == [
         "1: completed_with_gaps, 2.0 s of gaps, shown",
         "2: completed_with_gaps, 4.0 s of gaps, not shown: it has more gaps than one before it",
     ]
-    listed = json.loads(run("show", str(one.id), "--json").output)["versions"]
+    listed = json.loads(command("show", str(one.id), "--json").output)["versions"]
     assert [(each["version"], each["standing"], each["gaps"]) for each in listed] == [
         (1, "shown", 2.0),
         (2, "withheld", 4.0),
     ]
 
     folder = tmp_path / "out"
-    assert run("fetch", str(one.id), "-o", str(folder), "--format", "txt").exit_code == 3
+    assert command("fetch", str(one.id), "-o", str(folder), "--format", "txt").exit_code == 3
     assert (folder / "talk1.txt").read_text() == "first0\nfirst2\n"
-    assert run("fetch", str(one.id), "--version", "2", "-o", str(folder), "--format", "txt").exit_code == 3
+    assert command("fetch", str(one.id), "--version", "2", "-o", str(folder), "--format", "txt").exit_code == 3
     assert (folder / "talk1.txt").read_text() == "worse2\n"
-    none = run("fetch", str(one.id), "--version", "3", "-o", str(folder))
+    none = command("fetch", str(one.id), "--version", "3", "-o", str(folder))
     assert none.exit_code == 1
     assert none.stderr == f"stenopool: {one.id} talk1.wav: there is no version 3; see: stenopool show {one.id}\n"
-    assert run("retry", str(one.id)).output == f"{one.id} is done again\n"
-    farm.farm.close()
+    assert command("retry", str(one.id)).output == f"{one.id} is done again\n"
 
 
-def test_collecting_on_the_command_line(farm: HandFarm) -> None:
+def test_collecting_on_the_command_line(named_farm: HandFarm) -> None:
     """What would be done, and what was."""
+    farm = named_farm
     one = farm.submit()
     farm.go()
     [lost, *_] = farm.keys("transcripts")
     farm.store.delete(lost)
 
-    assert run("collect", "--dry-run").output == f"put again\t{lost}\n1 would be put again\n"
-    assert run("collect").output == f"put again\t{lost}\n1 put again\n"
-    assert run("collect").output == "nothing is to be done\n"
+    assert command("collect", "--dry-run").output == f"put again\t{lost}\n1 would be put again\n"
+    assert command("collect").output == f"put again\t{lost}\n1 put again\n"
+    assert command("collect").output == "nothing is to be done\n"
     assert farm.now(one).state == SubmissionState.COMPLETED
-    farm.farm.close()

@@ -410,3 +410,20 @@ def test_memory_is_flat(store: ObjectStore) -> None:
     small, large = map(int, subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.split())
 
     assert large - small < 20
+
+
+def test_what_is_erased_leaves_no_copy(store: ObjectStore) -> None:
+    """Nor does anything else go that is called almost the same."""
+    for key in ("transcripts/7/1/a.txt", "transcripts/7/2/a.txt", "transcripts/70/1/a.txt", "transcripts/7/1/a.txt.b"):
+        store.put(key, b"abc")
+
+    assert sorted(copy.key for copy in store.copies("transcripts/7")) == [
+        "transcripts/7/1/a.txt",
+        "transcripts/7/1/a.txt.b",
+        "transcripts/7/2/a.txt",
+    ]
+    assert [(copy.key, copy.size) for copy in store.copies("transcripts/7/1/a.txt")] == [("transcripts/7/1/a.txt", 3)]
+    store.erase("transcripts/7/1/a.txt")
+    store.erase("transcripts/7/1/a.txt")
+    assert list(store.copies("transcripts/7/1/a.txt")) == []
+    assert keys(store) == ["transcripts/7/1/a.txt.b", "transcripts/7/2/a.txt", "transcripts/70/1/a.txt"]

@@ -414,3 +414,23 @@ def test_a_finished_draft_is_collected(s3: S3Store, s3_server: tuple[str, int]) 
     assert s3.collect_drafts() == 0
     assert s3.collect_drafts(-60) == 1
     assert s3.collect_drafts(-60) == 0
+
+
+def test_every_version_is_erased(versioned: S3Store) -> None:
+    """Of what is there, and of what was removed long ago, with the marks of that."""
+    for data in (b"one", b"three"):
+        versioned.put("pcm/1", data)
+    versioned.put("pcm/2", b"seven..")
+    versioned.delete("pcm/2")
+    assert versioned.look("pcm/2") is None
+
+    assert sorted((copy.key, copy.size) for copy in versioned.copies("pcm")) == [
+        ("pcm/1", 3),
+        ("pcm/1", 5),
+        ("pcm/2", 0),
+        ("pcm/2", 7),
+    ]
+    versioned.erase("pcm/1")
+    versioned.erase("pcm/2")
+
+    assert list(versioned.copies("pcm")) == []
