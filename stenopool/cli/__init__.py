@@ -8,7 +8,7 @@ import threading
 
 import click
 
-from stenopool.cli import desk, farm
+from stenopool.cli import desk, farm, training
 from stenopool.cli.doctor import doctor
 from stenopool.cli.evaluate import evaluate
 from stenopool.cli.events import events
@@ -46,7 +46,7 @@ cli.add_command(evaluate)
 cli.add_command(models)
 cli.add_command(doctor)
 cli.add_command(events)
-for command in (*desk.COMMANDS, *farm.COMMANDS):
+for command in (*desk.COMMANDS, *farm.COMMANDS, *training.COMMANDS):
     cli.add_command(command)
 
 
