@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class Feeding:
     quiet: float = 0.03
     #: Share of tokens that are told wrong: who cannot trust what was written has to listen.
     confusion: float = 0.0
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = field(default_factory=Augmentation)
 
 
 #: Where a stream of windows stands: its epoch, and the windows of it that are used.
@@ -185,10 +185,10 @@ class Batches:
             offsets.append(int(rng.integers(0, dims.n_audio_ctx - positions + 1)) if rng.random() < 0.5 else 0)
         rng = np.random.default_rng([feeding.seed, 4, step])
         tokens, targets, times = self._padded(texts, rng)
-        longest = max(map(len, phonemes), default=0)
-        spelt = np.zeros((len(rows), _rounded(longest, samples // (2 * HOP_LENGTH))), np.int32)
+        spelt = np.zeros((len(rows), samples // (2 * HOP_LENGTH) * 2 // 5), np.int32)  # nobody says 20 in a second
         for row, one in zip(spelt, phonemes, strict=True):
-            row[: min(len(one), len(row))] = one[: len(row)]
+            if len(one) <= len(row):
+                row[: len(one)] = one
         arrays = (
             np.stack(sounds),
             np.stack([times for times, _ in masks]),
@@ -264,6 +264,6 @@ def symbols_of(utterances: Sequence[Utterance]) -> dict[str, int]:
 
 
 def _rounded(length: int, most: int) -> int:
-    """One of four lengths: each is a program to be compiled."""
-    quarter = -(-most // 4)
+    """One of four lengths, none below 32: each is a program to be compiled."""
+    quarter = max(32, -(-most // 4))
     return min(most, max(1, -(-length // quarter)) * quarter)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -23,32 +24,52 @@ from models.whisper.dims import ModelDimensions
 from models.whisper.modules import Whisper
 from stenopool.errors import UsageError
 
-#: Sizes of models that are trained from nothing: width, layers of the encoder and of the decoder, heads.
-SIZES = {"pocket": (256, 4, 2, 4), "speck": (32, 1, 1, 2)}
-
-_N_MELS, _N_AUDIO_CTX, _N_TEXT_CTX = 80, 1500, 448
+_N_MELS = 80
 _N_TIMESTAMPS = 1501  # 0.00 to 30.00 in steps of 20 ms
 _N_LANGUAGES = 99
 #: Characters that every byte stands for in a byte-level vocabulary, without which no text could be written.
 _N_BYTES = 256
 
 
-def dims_of(size: str, n_vocab: int) -> ModelDimensions:
-    """The sizes of a new model."""
-    d, n_audio_layer, n_text_layer, n_head = SIZES[size]
-    return ModelDimensions(
-        n_mels=_N_MELS, n_audio_ctx=_N_AUDIO_CTX, d_model=d, n_audio_head=n_head, n_audio_layer=n_audio_layer,
-        n_audio_ffn=4 * d, n_vocab=n_vocab, n_text_ctx=_N_TEXT_CTX, n_text_head=n_head, n_text_layer=n_text_layer,
-        n_text_ffn=4 * d,
-    )  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a model that is trained from nothing."""
+
+    width: int
+    n_audio_layer: int
+    n_text_layer: int
+    n_head: int
+    #: Positions of sound, 20 ms each, and of text.
+    n_audio_ctx: int = 1500
+    n_text_ctx: int = 448
+
+    def dims(self, n_vocab: int) -> ModelDimensions:
+        """With a vocabulary of so many tokens; feed-forwards are four times as wide, as in every Whisper."""
+        return ModelDimensions(
+            n_mels=_N_MELS,
+            n_audio_ctx=self.n_audio_ctx,
+            d_model=self.width,
+            n_audio_head=self.n_head,
+            n_audio_layer=self.n_audio_layer,
+            n_audio_ffn=4 * self.width,
+            n_vocab=n_vocab,
+            n_text_ctx=self.n_text_ctx,
+            n_text_head=self.n_head,
+            n_text_layer=self.n_text_layer,
+            n_text_ffn=4 * self.width,
+        )
 
 
-def write_newborn(folder: Path, size: str, texts: Iterable[str], *, n_pairs: int, seed: int) -> Checkpoint:
+#: Those that have names.
+SIZES = {"pocket": Size(256, 4, 2, 4), "speck": Size(32, 1, 1, 2)}
+
+
+def write_newborn(folder: Path, size: Size, texts: Iterable[str], *, n_pairs: int, seed: int) -> Checkpoint:
     """A new model with random weights, and a vocabulary of byte pairs that is made for these texts.
 
     Args:
         folder: where it is written.
-        size: one of `SIZES`.
+        size: of the model.
         texts: what the vocabulary is to write well.
         n_pairs: tokens besides those that steer, bytes among them.
         seed: of the weights.
@@ -56,12 +77,12 @@ def write_newborn(folder: Path, size: str, texts: Iterable[str], *, n_pairs: int
     if n_pairs < _N_BYTES:
         raise UsageError(f"a vocabulary of {n_pairs} has no room for every byte; {_N_BYTES} at least")
     sides = folder.with_name(f".{folder.name}.vocabulary")
-    end = _write_vocabulary(sides, texts, n_pairs)
-    dims = dims_of(size, end + len(_steering()) + _N_TIMESTAMPS)
+    end = _write_vocabulary(sides, texts, n_pairs, size.n_text_ctx)
+    dims = size.dims(end + len(_steering()) + _N_TIMESTAMPS)
     write_json(sides / "config.json", config_of(dims, end=end, start=end + 1))
-    write_model(folder, newborn(dims, seed), Checkpoint(size, sides))
+    write_model(folder, newborn(dims, seed), Checkpoint(folder.name, sides))
     shutil.rmtree(sides)
-    return Checkpoint(size, folder)
+    return Checkpoint(folder.name, folder)
 
 
 def newborn(dims: ModelDimensions, seed: int) -> Params:
@@ -91,7 +112,7 @@ def _steering() -> list[str]:
     return ["<|endoftext|>", "<|startoftranscript|>", *languages, *tasks]
 
 
-def _write_vocabulary(folder: Path, texts: Iterable[str], n_pairs: int) -> int:
+def _write_vocabulary(folder: Path, texts: Iterable[str], n_pairs: int, n_text_ctx: int) -> int:
     """All of a tokenizer's files; returns the id of <|endoftext|>, the first beyond the byte pairs."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -118,7 +139,7 @@ def _write_vocabulary(folder: Path, texts: Iterable[str], n_pairs: int) -> int:
             **dict.fromkeys(("bos_token", "eos_token", "unk_token", "pad_token"), "<|endoftext|>"),
             "additional_special_tokens": steering[1:],
             "errors": "replace",
-            "model_max_length": _N_TEXT_CTX,
+            "model_max_length": n_text_ctx,
             "clean_up_tokenization_spaces": False,
         },
     )
@@ -128,7 +149,7 @@ def _write_vocabulary(folder: Path, texts: Iterable[str], n_pairs: int) -> int:
         {
             **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end),
             "decoder_start_token_id": ids["<|startoftranscript|>"],
-            "max_length": _N_TEXT_CTX,
+            "max_length": n_text_ctx,
             "max_initial_timestamp_index": 50,
             "is_multilingual": True,
             "lang_to_id": {token: ids[token] for token in steering[2 : 2 + _N_LANGUAGES]},

@@ -96,7 +96,7 @@ def encoded(encoder: Encoder, heard: Array, offset: Array, *, rematerialise: boo
 
 
 def decoded(decoder: Decoder, tokens: Array, audio: Array, *, led: int, rematerialise: bool) -> tuple[Array, Array]:
-    """Teacher-forced logits float32 [B, length, n_vocab]; and where `led` heads of each layer looked, [B, h, length, T]."""
+    """Teacher-forced logits float32 [B, length, n_vocab]; and where `led` heads of each layer look."""
     length = tokens.shape[1]
     causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
 

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,7 +36,7 @@ class Training:
 
     schedule: Schedule
     feeding: Feeding
-    weights: Weights = Weights()
+    weights: Weights = field(default_factory=Weights)
     #: `float32` or `bfloat16`: of products; parameters and optimiser are float32 always.
     dtype: str = "float32"
     frozen_encoder: bool = False

@@ -117,7 +117,7 @@ def train(
     _check_packages()
     from models.checkpoint import Checkpoint, find_checkpoint
     from models.training.batches import Feeding
-    from models.training.beginning import write_newborn
+    from models.training.beginning import SIZES, write_newborn
     from models.training.losses import Weights
     from workers.training.manifest import read_manifest
 
@@ -135,7 +135,7 @@ def train(
             source = Checkpoint(size, start)
         else:
             texts = [entry.text or "" for entry in entries]
-            source = write_newborn(start, size, texts, n_pairs=vocabulary, seed=common.seed)
+            source = write_newborn(start, SIZES[size], texts, n_pairs=vocabulary, seed=common.seed)
         feeding = Feeding(
             batch=common.batch_size,
             lengths=((6.0, 0.4), (15.0, 0.35), (30.0, 0.25)),
@@ -214,8 +214,8 @@ def distill(
         if pseudo_labels is not None:
             found = labelled(entries, pseudo_labels, Filter(max_wer=max_wer, max_suspicion=max_suspicion))
             learning.say(
-                f"{len(found.entries)} of {len(entries)} recordings are labelled: {found.n_wrong} transcripts are too far "
-                f"from their references, {found.n_suspicious} segments are too suspicious"
+                f"{len(found.entries)} of {len(entries)} recordings are labelled: {found.n_wrong} transcripts are too "
+                f"far from their references, {found.n_suspicious} segments are too suspicious"
             )
             entries = found.entries
             if not entries:

@@ -12,23 +12,23 @@ _FORTUNES = Path("/usr/share/games/fortunes")  # Debian: fortunes
 _ONES = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+).split()  # noqa: SIM905 - words as words
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 _WORDS = {
-    "name": "Alice Ben Carla David Emma Frank Grace Henry Irene Jack Karen Leo Maria Nathan Olivia Paul Rachel Sam Tina "
-    "Victor Wendy Anna Peter Julia Martin Laura Simon Helen Oscar Diana",
+    "name": "Alice Ben Carla David Emma Frank Grace Henry Irene Jack Karen Leo Maria Nathan Olivia Paul Rachel Sam "
+    "Tina Victor Wendy Anna Peter Julia Martin Laura Simon Helen Oscar Diana",
     "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
     "month": "January February March April May June July August September October November December",
-    "thing": "budget roadmap release schedule report database contract invoice server deployment backlog design prototype "
-    "survey interview episode recording transcript microphone podcast audience sponsor newsletter customer ticket "
+    "thing": "budget roadmap release schedule report database contract invoice server deployment backlog design "
+    "prototype survey interview episode recording transcript microphone podcast audience sponsor newsletter customer ticket "
     "migration dashboard meeting agenda project proposal review deadline launch feature queue worker model chart slide "
     "archive summary forecast quarter office train weather garden kitchen river mountain bridge story history library "
     "teacher student doctor hospital market price window door engine bicycle holiday letter message question answer",
     "quality": "new small large quick slow final late quiet loud clear strange simple difficult local public weekly "
     "monthly careful brief useful long short broken cheap green blue bright dark warm cold",
-    "do": "review finish update discuss move cancel approve rewrite test share send record publish check repair measure "
-    "compare explain describe choose open close build plan start stop follow change improve replace remember",
+    "do": "review finish update discuss move cancel approve rewrite test share send record publish check repair "
+    "measure compare explain describe choose open close build plan start stop follow change improve replace remember",
     "did": "reviewed finished updated discussed moved cancelled approved rewrote tested shared sent recorded published "
     "checked repaired measured compared explained described chose opened closed built planned started stopped followed",
 }
