@@ -80,8 +80,8 @@ def _stretched(sound: np.ndarray, factor: float) -> np.ndarray:
     for index, frame in enumerate(frames):
         out[index * _HOP : index * _HOP + _FFT] += frame
         weight[index * _HOP : index * _HOP + _FFT] += window**2
-    out /= np.maximum(weight, 1e-3)
-    return out[round(_FFT / 2 * factor) :][: round(len(sound) * factor)].astype(np.float32)
+    longer = (out / np.maximum(weight, 1e-3)).astype(np.float32)
+    return longer[round(_FFT / 2 * factor) :][: round(len(sound) * factor)]
 
 
 def noise(rng: np.random.Generator, length: int, colour: float = 0.0) -> np.ndarray:

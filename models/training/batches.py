@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from stenopool.errors import UsageError
 #: Samples of a stretch of a file, int16.
 Read = Callable[[Path, Span], np.ndarray]
 
+#: numpy's on the host, JAX's on the device.
+Numbers = Any
+
 AHEAD = 4  # batches that are made while the device computes
 IGNORED = -1  # a target that is not asked for
 
@@ -33,18 +36,18 @@ IGNORED = -1  # a target that is not asked for
 class Batch(NamedTuple):
     """What one step learns from. A: parts that follow each other; B: windows of a part; T: 20 ms positions."""
 
-    pcm: np.ndarray  # int16 [A, B, samples]
+    pcm: Numbers  # int16 [A, B, samples]
     #: True where features are taken away.
-    no_times: np.ndarray  # bool [A, B, 2 T]
-    no_bands: np.ndarray  # bool [A, B, n_mels]
+    no_times: Numbers  # bool [A, B, 2 T]
+    no_bands: Numbers  # bool [A, B, n_mels]
     #: The encoder's first position: windows shorter than the model's are learnt at all of them.
-    offset: np.ndarray  # int32 [A, B]
-    tokens: np.ndarray  # int32 [A, B, length]
-    targets: np.ndarray  # int32 [A, B, length]; IGNORED where nothing is asked
+    offset: Numbers  # int32 [A, B]
+    tokens: Numbers  # int32 [A, B, length]
+    targets: Numbers  # int32 [A, B, length]; IGNORED where nothing is asked
     #: Of each target.
-    times: np.ndarray  # float32 [A, B, length]; -1 where there is none
+    times: Numbers  # float32 [A, B, length]; -1 where there is none
     #: 0 is none.
-    phonemes: np.ndarray  # int32 [A, B, n]
+    phonemes: Numbers  # int32 [A, B, n]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -207,7 +207,5 @@ def make_step(setup: Setup, state: State) -> Step:
         return {"params": optax.apply_updates(learning, change), "memory": memory}, found
 
     everywhere = NamedSharding(setup.mesh, PartitionSpec())
-    program: Step = jax.jit(
-        step, donate_argnums=0, out_shardings=(shardings(state), Losses(*(everywhere for _ in Losses._fields)))
-    )
+    program: Step = jax.jit(step, donate_argnums=0, out_shardings=(shardings(state), everywhere))
     return program

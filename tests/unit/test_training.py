@@ -86,7 +86,7 @@ def test_what_is_exported_is_what_was_read(tmp_path: Path) -> None:
 
 
 def test_a_training_that_was_killed_goes_on_as_if_it_had_not_been(beginner: Checkpoint, tmp_path: Path) -> None:
-    """SIGKILL after step 30, a checkpoint at 20: the losses of all steps are those of the undisturbed run, bit for bit."""
+    """SIGKILL after step 30, a checkpoint at 20: all losses are those of the undisturbed run, bit for bit."""
     script = (
         "import os, signal, sys; from pathlib import Path\n"
         "from models.checkpoint import Checkpoint; from models.training.trainer import train\n"

@@ -174,7 +174,8 @@ def test_a_windows_sound_is_that_of_its_utterances() -> None:
     batch, _ = next(made)
     made.close()  # type: ignore[attr-defined]
 
-    assert 2 * SPOKEN == batch.pcm.shape[-1]
+    samples = batch.pcm.shape[-1]
+    assert samples == 2 * SPOKEN
     np.testing.assert_allclose(batch.pcm[0, 0], read(utterances[0].audio, utterances[0].span), atol=1)
 
 

@@ -99,19 +99,23 @@ def _segments(values: Any, place: str) -> Iterator[Timed]:
         raise UsageError(f'{place}: its segments must be a list, as in [{{"start": 0, "end": 1.5, "text": "…"}}]')
     before = 0.0
     for index, one in enumerate(values):
-        start, end, text = (one.get(key) for key in ("start", "end", "text")) if isinstance(one, dict) else (None,) * 3
-        if not (_is_time(start) and _is_time(end) and isinstance(text, str)):
+        known = one if isinstance(one, dict) else {}
+        start, end, text = _seconds(known.get("start")), _seconds(known.get("end")), known.get("text")
+        if start is None or end is None or not isinstance(text, str):
             raise UsageError(f"{place}: segments[{index}] needs start and end in seconds, and a text")
         if not before <= start < end:
             raise UsageError(
-                f"{place}: segments[{index}] is from {start:g} to {end:g} s; each begins after the one before it, and ends later"
+                f"{place}: segments[{index}] is from {start:g} to {end:g} s; "
+                "each begins after the one before it, and ends later"
             )
         before = start
         yield Timed(Span(round(start * SAMPLE_RATE), round(end * SAMPLE_RATE)), text)
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+def _seconds(value: object) -> float | None:
+    """A time; None where it is none."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if plain and math.isfinite(value) and value >= 0 else None
 
 
 def utterances_of(entries: Iterable[Entry], sounds: Sounds, window: int, languages: Sequence[str]) -> list[Utterance]:

@@ -9,10 +9,10 @@ from pathlib import Path
 _DICTIONARY = Path("/usr/share/dict/words")  # Debian: wamerican
 _FORTUNES = Path("/usr/share/games/fortunes")  # Debian: fortunes
 
-_ONES = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()  # noqa: SIM905 - words as words
+_ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_TO_TWENTY = [
+    *_ONES, "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 _WORDS = {
@@ -89,10 +89,10 @@ def _framed(rng: random.Random) -> str:
 def _number(rng: random.Random) -> str:
     kind = rng.random()
     if kind < 0.4:
-        return rng.choice(_ONES)
+        return rng.choice(_TO_TWENTY)
     if kind < 0.75:
-        return rng.choice(_TENS) + (f" {rng.choice(_ONES[:9])}" if rng.random() < 0.7 else "")
-    return f"{rng.choice(_ONES[:9])} {'hundred' if kind < 0.92 else 'thousand'}"
+        return rng.choice(_TENS) + (f" {rng.choice(_ONES)}" if rng.random() < 0.7 else "")
+    return f"{rng.choice(_ONES)} {'hundred' if kind < 0.92 else 'thousand'}"
 
 
 def _dictionary() -> list[str]:
