@@ -80,7 +80,7 @@ def _stretched(sound: np.ndarray, factor: float) -> np.ndarray:
     for index, frame in enumerate(frames):
         out[index * _HOP : index * _HOP + _FFT] += frame
         weight[index * _HOP : index * _HOP + _FFT] += window**2
-    longer = (out / np.maximum(weight, 1e-3)).astype(np.float32)
+    longer: np.ndarray = (out / np.maximum(weight, 1e-3)).astype(np.float32)
     return longer[round(_FFT / 2 * factor) :][: round(len(sound) * factor)]
 
 
@@ -95,8 +95,9 @@ def noise(rng: np.random.Generator, length: int, colour: float = 0.0) -> np.ndar
 def noisy(sound: np.ndarray, rng: np.random.Generator, snr: float) -> np.ndarray:
     """With noise of a random colour, `snr` decibels below the sound's mean power."""
     power = float(np.mean(sound**2))
-    added = noise(rng, len(sound), float(rng.uniform(0, 2))) * np.sqrt(power / 10 ** (snr / 10))
-    return (sound + added).astype(np.float32)
+    loudness = np.float32(np.sqrt(power / 10 ** (snr / 10)))
+    louder: np.ndarray = sound + noise(rng, len(sound), float(rng.uniform(0, 2))) * loudness
+    return louder
 
 
 def reverberant(sound: np.ndarray, rng: np.random.Generator, decay: float) -> np.ndarray:

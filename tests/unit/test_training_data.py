@@ -211,7 +211,8 @@ def test_speech_is_made_once_and_can_be_read(tmp_path: Path, monkeypatch: pytest
         f"#!{sys.executable}\nimport io, sys, wave\n"
         "if '-x' in sys.argv: print(\"h@l'oU\"); raise SystemExit\n"
         "whole = io.BytesIO(); file = wave.open(whole, 'wb'); file.setparams((1, 2, 22050, 22050, 'NONE', ''))\n"
-        "file.writeframes((b'\\x00\\x10' * 25 + b'\\x00\\xf0' * 25) * 441); file.close(); sys.stdout.buffer.write(whole.getvalue())\n"
+        "file.writeframes((b'\\x00\\x10' * 25 + b'\\x00\\xf0' * 25) * 441); file.close()\n"
+        "sys.stdout.buffer.write(whole.getvalue())\n"
     )
     (programs / "espeak-ng").write_text(hum)
     (programs / "espeak-ng").chmod(0o755)

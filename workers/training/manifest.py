@@ -114,8 +114,9 @@ def _segments(values: Any, place: str) -> Iterator[Timed]:
 
 def _seconds(value: object) -> float | None:
     """A time; None where it is none."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if plain and math.isfinite(value) and value >= 0 else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return None
+    return float(value)
 
 
 def utterances_of(entries: Iterable[Entry], sounds: Sounds, window: int, languages: Sequence[str]) -> list[Utterance]:

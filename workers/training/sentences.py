@@ -11,7 +11,8 @@ _FORTUNES = Path("/usr/share/games/fortunes")  # Debian: fortunes
 
 _ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 _TO_TWENTY = [
-    *_ONES, "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+    *_ONES, "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen",
+    "nineteen",
 ]  # fmt: skip
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
@@ -21,10 +22,11 @@ _WORDS = {
     "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
     "month": "January February March April May June July August September October November December",
     "thing": "budget roadmap release schedule report database contract invoice server deployment backlog design "
-    "prototype survey interview episode recording transcript microphone podcast audience sponsor newsletter customer ticket "
-    "migration dashboard meeting agenda project proposal review deadline launch feature queue worker model chart slide "
-    "archive summary forecast quarter office train weather garden kitchen river mountain bridge story history library "
-    "teacher student doctor hospital market price window door engine bicycle holiday letter message question answer",
+    "prototype survey interview episode recording transcript microphone podcast audience sponsor newsletter "
+    "customer ticket migration dashboard meeting agenda project proposal review deadline launch feature queue "
+    "worker model chart slide archive summary forecast quarter office train weather garden kitchen river "
+    "mountain bridge story history library teacher student doctor hospital market price window door engine "
+    "bicycle holiday letter message question answer",
     "quality": "new small large quick slow final late quiet loud clear strange simple difficult local public weekly "
     "monthly careful brief useful long short broken cheap green blue bright dark warm cold",
     "do": "review finish update discuss move cancel approve rewrite test share send record publish check repair "
