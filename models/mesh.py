@@ -84,6 +84,6 @@ def replicated(params: Any, mesh: Mesh) -> list[str]:
 
 def _split(mesh: Mesh, shape: tuple[int, ...], first: int, axis_name: str) -> NamedSharding:
     """Along the axis wished for, or any other that can be split; else along none."""
-    axes = [first, *(axis for axis in range(len(shape)) if axis != first)]
+    axes = [first, *(axis for axis in range(len(shape)) if axis != first)] if shape else []
     at = next((axis for axis in axes if shape[axis] % mesh.shape[axis_name] == 0), None)
     return NamedSharding(mesh, PartitionSpec(*(axis_name if axis == at else None for axis in range(len(shape)))))

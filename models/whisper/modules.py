@@ -54,15 +54,15 @@ class Encoder(nnx.Module):
     def layer_by_layer(self, features: Array) -> Iterator[Array]:
         """What comes out of every part in turn: both convolutions, each layer, the last norm."""
         x = features.astype(self.positions.dtype)
-        yield (x := jax.nn.gelu(self.conv1(_neighbours(x, stride=1)), approximate=False))
-        yield (x := jax.nn.gelu(self.conv2(_neighbours(x, stride=2)), approximate=False))
+        yield (x := jax.nn.gelu(self.conv1(neighbours(x, stride=1)), approximate=False))
+        yield (x := jax.nn.gelu(self.conv2(neighbours(x, stride=2)), approximate=False))
         x = x + self.positions[None]
         for layer in self.layers:
             yield (x := layer(x, self.attend))
         yield self.norm(x)
 
 
-def _neighbours(x: Array, *, stride: int) -> Array:
+def neighbours(x: Array, *, stride: int) -> Array:
     """Each frame with its left and right neighbour, zeros beyond the edges.
 
     In:  [[a], [b], [c], [d]]            stride 1

@@ -25,6 +25,7 @@ from stenopool.errors import CheckpointError
 
 _TOGETHER = 1 << 28  # numbers that are transformed in one program: 1 GB in float32
 
+_WIDTH = 3  # frames that a convolution sees
 _SHOWN = 8  # mismatches spelled out in one line; a wrong checkpoint has hundreds
 
 #: Safetensors' names of what weights may be stored in. Integers are quantised: their scales stand elsewhere.
@@ -63,15 +64,20 @@ class Stored(NamedTuple):
 
 
 class Transform(NamedTuple):
-    """How one of their tensors becomes ours; `rank` is what it must have, None for any."""
+    """How one of their tensors becomes ours, and back; `rank` is what it must have, None for any."""
 
     rank: int | None
     apply: Callable[[Array], Array]
+    undo: Callable[[Array], Array]
 
 
-_SAME = Transform(None, lambda x: x)
-_LINEAR = Transform(2, lambda x: x.T)  # theirs [out, in], ours [in, out]
-_CONV = Transform(3, lambda x: x.transpose(2, 1, 0).reshape(-1, x.shape[0]))  # [out, in, width], [width * in, out]
+_SAME = Transform(None, lambda x: x, lambda x: x)
+_LINEAR = Transform(2, lambda x: x.T, lambda x: x.T)  # theirs [out, in], ours [in, out]
+_CONV = Transform(  # [out, in, width], [width * in, out]
+    3,
+    lambda x: x.transpose(2, 1, 0).reshape(-1, x.shape[0]),
+    lambda x: x.reshape(_WIDTH, -1, x.shape[1]).transpose(2, 1, 0),
+)
 
 
 class Rule(NamedTuple):
@@ -125,6 +131,17 @@ def our_path(theirs: str) -> tuple[str, Transform] | None:
     return None
 
 
+def their_name(ours: str) -> tuple[str, Transform]:
+    """What Hugging Face calls the parameter at one of our paths, and the transform that made it ours."""
+    found = re.match(r"(encoder|decoder)(?:\.layers\.(\d+))?", ours)
+    assert found, ours
+    for rule in RULES:
+        name = rule.theirs.replace("(encoder|decoder)", found[1]).replace(r"(\d+)", found[2] or "").replace("\\.", ".")
+        if our_path(name) == (ours, rule.transform):
+            return f"model.{name}", rule.transform
+    raise AssertionError(ours)
+
+
 def read_headers(file: Path) -> list[Stored]:
     """What a safetensors file holds; no weight is read.
 
@@ -146,7 +163,7 @@ def _damaged(file: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{file}: damaged or incomplete weights ({error}); fetch the checkpoint again")
 
 
-def _unfilled(dims: ModelDimensions, dtype: DTypeLike) -> tuple[Any, dict[str, tuple[Any, Any]]]:
+def unfilled_whisper(dims: ModelDimensions, dtype: DTypeLike) -> tuple[Any, dict[str, tuple[Any, Any]]]:
     """The model's graph; and its parameters by our path, each as flax keeps it, with a shape and no values."""
     model: Whisper = nnx.eval_shape(lambda: Whisper(dims, dtype=dtype, rngs=None))
     graph, state = nnx.split(model)
@@ -162,7 +179,7 @@ class Source(NamedTuple):
 
 def match(dims: ModelDimensions, stored: Iterable[Stored]) -> tuple[dict[str, Source], list[str]]:
     """What fills each parameter, by our path; and all that does not fit, one line each."""
-    wanted = {path: variable.shape for path, (_, variable) in _unfilled(dims, jnp.float32)[1].items()}
+    wanted = {path: variable.shape for path, (_, variable) in unfilled_whisper(dims, jnp.float32)[1].items()}
     sources: dict[str, Source] = {}
     seen: set[str] = set()  # our paths that a tensor was meant for, whether it fits or not
     problems: list[str] = []
@@ -212,7 +229,7 @@ def load_whisper(
     sources, problems = match(dims, [tensor for file in files for tensor in read_headers(file)])
     if problems:
         raise WeightsMismatch(files[0].parent, problems)
-    graph, unfilled = _unfilled(dims, dtype)
+    graph, unfilled = unfilled_whisper(dims, dtype)
     filled = []
     for file in files:
         try:
