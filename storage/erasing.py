@@ -79,7 +79,7 @@ def _listed(session: Session, submission: int | None, _: Sequence[int]) -> Mappi
     found = session.execute(
         update(CampaignItemRow)
         .where(CampaignItemRow.submission_id == submission)
-        .values(**blank, source=None, file_sha256=None)
+        .values(**blank, file_sha256=None)
         .execution_options(synchronize_session=False)
     )
     return {"campaign_items": int(found.rowcount)}  # type: ignore[attr-defined]

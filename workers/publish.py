@@ -20,8 +20,13 @@ def output_name(stem: str, channel: int | None, format: str) -> str:
 
     Raises UsageError for a format that there is not.
     """
+    return named(stem, channel, format_of(format).ending)
+
+
+def named(stem: str, channel: int | None, ending: str) -> str:
+    """What any other file of a transcript is called."""
     split = "" if channel is None else f".channel{channel}"
-    return f"{stem}{split}.{format_of(format).ending}"
+    return f"{stem}{split}.{ending}"
 
 
 def open_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from storage.ledger import Work
 from storage.redactions import Redactions
 from workers.aggregate import transcript_of
 from workers.farm import Farm
-from workers.publish import output_name
+from workers.publish import named, output_name
 from workers.redact import redact
 
 
@@ -48,7 +48,7 @@ def sent_of(farm: Farm, submission: Submission) -> list[Transcript]:
     return [redact(redactions, work.id, transcript, rules).transcript for work, transcript in shown]
 
 
-#: What a map is called, as if it were a format.
+#: How the name of a map ends.
 MAP = "map.json"
 
 
@@ -59,11 +59,10 @@ def file_keys(submission: int, transcript: int, channel: int | None, kind: str =
         channel: from 1; None where they were mixed.
         kind: in full, redacted, or the map between them (storage/keys.py).
     """
-    formats = (MAP,) if kind == MAPS else KEPT
-    return {
-        transcript_key(submission, transcript, output_name("transcript", channel, format), kind): format
-        for format in formats
-    }
+    names = {named("transcript", channel, MAP): MAP}
+    if kind != MAPS:
+        names = {output_name("transcript", channel, format): format for format in KEPT}
+    return {transcript_key(submission, transcript, name, kind): format for name, format in names.items()}
 
 
 def put_files(farm: Farm, submission: Submission, there: Container[str] = ()) -> tuple[list[Transcript], list[str]]:

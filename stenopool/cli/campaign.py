@@ -13,14 +13,14 @@ import click
 
 from stenopool.cli.campaign_reports import REPORTS, code_of, state_of
 from stenopool.cli.campaigning import counting, farm_at_hand, fetcher_of, of_campaign
-from stenopool.cli.hand_in import listed_in, taken_terms, terms_options
+from stenopool.cli.hand_in import agreed, listed_in, taken_terms, terms_options
 from stenopool.cli.options import SectionedCommand
 from stenopool.config import Config
 from stenopool.errors import UsageError
 
 if TYPE_CHECKING:
     from scheduler.items import Item
-    from storage.campaigns import Campaign
+    from storage.campaigns import Campaign, Plan
     from workers.farm import Farm
     from workers.hand_in import Terms
 
@@ -73,10 +73,26 @@ def create(name: str, sources: Sequence[str], feeds: Sequence[str], manifest: Pa
       stenopool campaign create talks --feed https://example.org/feed.xml --language en
     """
     terms = taken_terms(arguments)
+    if not sources and not feeds and manifest is None:
+        raise UsageError(f"{name}: nothing is named that belongs to it; name sources, a --feed or a --manifest")
+    if not name.isprintable() or not 1 <= len(name) <= 100:
+        raise UsageError(f"{name!r}: a campaign's name has 1 to 100 letters")
+    items = [*_expanded(sources), *(listed_in(manifest, terms) if manifest else ())]
+    with farm_at_hand() as farm:
+        found = farm.campaigns.create(_plan(name, agreed(terms, farm), arguments["budget"]))
+        new = _list(farm, found, [_own(item, terms) for item in items])
+        for url in feeds:
+            new += _follow(farm, found, url)
+        farm.campaigns.listed(found.id)
+        total = sum(farm.progress.of(found.id, 0).states.values())
+    click.echo(f"{name}: {new} new, {total} in all")
+
+
+def _plan(name: str, terms: Terms, budget: float | None) -> Plan:
     from storage.campaigns import Plan
     from storage.tables import Lane
 
-    plan = Plan(
+    return Plan(
         tenant=terms.tenant,
         name=name,
         model=terms.model,
@@ -89,21 +105,8 @@ def create(name: str, sources: Sequence[str], feeds: Sequence[str], manifest: Pa
         lane=Lane[terms.lane.upper()],
         priority=terms.priority,
         deadline=terms.deadline,
-        budget=arguments["budget"],
+        budget=budget,
     )
-    if not sources and not feeds and manifest is None:
-        raise UsageError(f"{name}: nothing is named that belongs to it; name sources, a --feed or a --manifest")
-    if not name.isprintable() or not 1 <= len(name) <= 100:
-        raise UsageError(f"{name!r}: a campaign's name has 1 to 100 letters")
-    items = [*_expanded(sources), *(listed_in(manifest, terms) if manifest else ())]
-    with farm_at_hand() as farm:
-        found = farm.campaigns.create(plan)
-        new = _list(farm, found, [_own(item, terms) for item in items])
-        for url in feeds:
-            new += _follow(farm, found, url)
-        farm.campaigns.listed(found.id)
-        total = sum(farm.progress.of(found.id, 0).states.values())
-    click.echo(f"{name}: {new} new, {total} in all")
 
 
 def _expanded(sources: Sequence[str]) -> Iterator[Item]:

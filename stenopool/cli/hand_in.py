@@ -66,7 +66,7 @@ def terms_options(command: _Command, lane: str = "normal") -> _Command:
 
 
 def taken_terms(arguments: dict[str, Any], *, again: bool = False) -> Terms:
-    """The terms out of a command's arguments, which are then without them.
+    """The terms out of a command's arguments, which are then without them; a farm is to agree with them first.
 
     Raises:
         UsageError: options that are out of range or contradict each other.
@@ -74,12 +74,8 @@ def taken_terms(arguments: dict[str, Any], *, again: bool = False) -> Terms:
     options = taken(arguments)
     split, speakers = taken_channels(arguments)
     to, formats = taken_delivery(arguments)
-    from workers.export import destination_of
-    from workers.farm import find_farm
     from workers.hand_in import Terms
 
-    config = Config.from_env()
-    destination = to and destination_of(to, store=find_farm(config).store, roots=config.exports)
     own = {name: arguments.pop(name) for name in ("tenant", "model", "lane", "priority", "deadline", "redact")}
     return Terms(
         **own,
@@ -87,9 +83,23 @@ def taken_terms(arguments: dict[str, Any], *, again: bool = False) -> Terms:
         split=split,
         speakers=speakers,
         again=again,
-        destination=destination,
+        destination=to,
         formats=formats,
     )
+
+
+def agreed(terms: Terms, farm: Farm) -> Terms:
+    """The terms, with a destination that the farm sends to.
+
+    Raises:
+        UsageError: it sends nothing to there.
+    """
+    from workers.export import destination_of
+
+    if terms.destination is None:
+        return terms
+    where = destination_of(terms.destination, store=farm.places.store, roots=Config.from_env().exports)
+    return replace(terms, destination=where)
 
 
 @click.command(cls=SectionedCommand, no_args_is_help=True)
@@ -142,7 +152,7 @@ def submit(
             raise UsageError("--key is for one recording; for several, give a manifest with a column key")
         spooled = opened.enter_context(spooled_stdin([source for source in sources if source == "-"]))
         farm = opened.enter_context(closing(_find_farm()))
-        hand = _Hand(farm, terms, key=key, quiet=as_json)
+        hand = _Hand(farm, agreed(terms, farm), key=key, quiet=as_json)
         for source in sources:
             if source == "-":
                 hand.in_one(_stdin(spooled[0]))
@@ -282,7 +292,7 @@ def watch(
     from workers.watch import Watch
 
     with closing(_find_farm()) as farm:
-        watch = Watch(farm, place, terms, settle=settle)
+        watch = Watch(farm, place, agreed(terms, farm), settle=settle)
         stop: threading.Event = context.obj
         if once:
             code = _look(watch, as_json=as_json)

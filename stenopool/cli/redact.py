@@ -58,7 +58,7 @@ def redact(
     from scheduler.redacted import redaction_map
     from storage.redactions import Redactions
     from workers.farm import Farm
-    from workers.publish import open_folder, output_name, publish, write_atomically
+    from workers.publish import named, open_folder, publish, write_atomically
     from workers.redact import redact as redacted_of
     from workers.redact import write_muted_from
     from workers.shown import shown_of
@@ -83,11 +83,11 @@ def redact(
                 n += len(done.masks)
                 paths += publish(done.transcript, folder, f"{stem}.redacted", formats)
                 if with_map:
-                    path = folder / output_name(f"{stem}.redacted", transcript.channel, "map.json")
+                    path = folder / named(f"{stem}.redacted", transcript.channel, "map.json")
                     write_atomically(path, redaction_map(transcript, done.masks).encode())
                     paths.append(path)
                 if mute_audio:
-                    path = folder / output_name(f"{stem}.redacted", transcript.channel, "wav")
+                    path = folder / named(f"{stem}.redacted", transcript.channel, "wav")
                     try:
                         write_muted_from(
                             path,

@@ -17,7 +17,7 @@ from storage.desk import Submission
 from storage.erasing import Deletion, Erasing
 from storage.folder import FolderStore
 from storage.keeping import Keeping, Retention
-from storage.keys import pcm_key
+from storage.keys import FILES, pcm_key
 from storage.objects import ObjectStore
 from storage.outbox import Outbox
 from storage.s3 import S3Store
@@ -100,7 +100,7 @@ def rows(farm: HandFarm) -> dict[str, int]:
 
 def copies(farm: HandFarm) -> list[str]:
     """Keys of all that the object store still has, former versions included."""
-    return sorted({copy.key for kind in ("sources", "pcm", "transcripts") for copy in farm.store.copies(kind)})
+    return sorted({copy.key for kind in ("sources", "pcm", *FILES) for copy in farm.store.copies(kind)})
 
 
 def words(farm: HandFarm) -> str:
@@ -117,7 +117,7 @@ def words(farm: HandFarm) -> str:
 @VERSIONS_TOO
 def test_all_of_it_is_gone(farm: HandFarm) -> None:
     """Rows, files, samples, every version of either; a tombstone says so."""
-    submission = farm.submit(idempotency_key="my talk")
+    submission = farm.submit(idempotency_key="my talk", metadata={"guest": "Grace"}, redact="card")
     farm.go("uttered", failing={1})
     farm.farm.desk.retry(submission.id)
     farm.go("again")
@@ -130,7 +130,16 @@ def test_all_of_it_is_gone(farm: HandFarm) -> None:
     assert copies(farm) == []
     assert rows(farm) == {"submissions": 1, "tenants": 1, "shares": 1, "deletions": 1, "events": 7}
     left = words(farm)
-    for secret in ("uttered", "again", submission.name, str(submission.file_sha256), recording, "my talk", "hotwords"):
+    for secret in (
+        "uttered",
+        "again",
+        submission.name,
+        str(submission.file_sha256),
+        recording,
+        "my talk",
+        "hotwords",
+        "Grace",
+    ):
         assert secret not in left
     now = farm.now(submission)
     assert (now.state, now.name, now.error, now.options) == (SubmissionState.DELETED, f"deleted-{now.id}", None, {})
@@ -141,7 +150,14 @@ def test_all_of_it_is_gone(farm: HandFarm) -> None:
     outbox.number()
     assert outbox.after(0)[-1].type == "submission.deleted"
     assert violations(farm.farm.database) == []
-    assert done.receipt["rows"] == {"chunks": 6, "links": 1, "recordings": 1, "sources": 1, "transcripts": 2}
+    assert done.receipt["rows"] == {
+        "chunks": 6,
+        "links": 1,
+        "passages": 1,
+        "recordings": 1,
+        "sources": 1,
+        "transcripts": 2,
+    }
 
 
 @VERSIONS_TOO
@@ -326,7 +342,14 @@ def test_killed_at_every_step(farm: HandFarm, monkeypatch: pytest.MonkeyPatch) -
         assert receipt["state"] == "deleted"
         assert len(receipt["objects"]) == 6 + receipt_pcm(receipt)
         assert all(one["removed"] for one in receipt["objects"])
-        assert receipt["rows"] == {"chunks": 3, "links": 1, "recordings": 1, "sources": 1, "transcripts": 1}
+        assert receipt["rows"] == {
+            "chunks": 3,
+            "links": 1,
+            "passages": 1,
+            "recordings": 1,
+            "sources": 1,
+            "transcripts": 1,
+        }
     assert copies(farm) == []
 
 
