@@ -155,6 +155,7 @@ def test_all_of_it_is_gone(farm: HandFarm) -> None:
         "links": 1,
         "passages": 1,
         "recordings": 1,
+        "redactions": 2,
         "sources": 1,
         "transcripts": 2,
     }
