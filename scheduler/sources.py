@@ -1,7 +1,7 @@
 """Sources as people name them: what kind each is, what it is called, and what makes it the one it is; pure.
 
 A path is of the machine where the command runs, and is uploaded. What is elsewhere is fetched by ingest: the command
-hands in no more than its URL. A feed will be one more kind: it names many recordings, as a folder does.
+hands in no more than its URL.
 """
 
 from __future__ import annotations

@@ -314,7 +314,12 @@ class Desk(WaitingRoom):
                 return True
             self._unlink(session, submission.id)
             session.add_all(
-                SubmissionTranscriptRow(submission_id=submission.id, channel=channel, transcript_id=transcript)
+                SubmissionTranscriptRow(
+                    submission_id=submission.id,
+                    channel=channel,
+                    transcript_id=transcript,
+                    speaker=dict(enumerate(submission.speakers, start=1)).get(channel),
+                )
                 for channel, transcript in links
             )
             session.flush()

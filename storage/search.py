@@ -37,6 +37,7 @@ from sqlalchemy.orm import Session, aliased
 
 from stenopool.errors import UsageError
 from stenopool.wording import likeness, words_of
+from storage.campaign_tables import CampaignRow
 from storage.passages import SIMPLE
 from storage.search_index import TRIGRAMS, index_again, make_trigrams
 from storage.search_query import ALIKE, Query, Term, read_query, spots
@@ -65,6 +66,9 @@ class Wanted:
 
     query: str
     tenant: str | None = None
+    #: On a farm: what was handed in as this campaign, and channels in which this one is heard.
+    campaign: str | None = None
+    speaker: str | None = None
     language: str | None = None
     #: Transcripts that were completed from then on, and before then: seconds since 1970.
     since: float | None = None
@@ -87,6 +91,8 @@ class Hit:
     submission: int | None
     #: From 1; None where channels were mixed.
     channel: int | None
+    #: Who is heard in that channel, as far as whoever handed it in has said.
+    speaker: str | None
     language: str
     #: Samples: of the passage, and of the first segment in which something was found.
     start: int
@@ -157,7 +163,7 @@ class Search(Transactions):
     def names(self, transcripts: set[int]) -> dict[int, str]:
         """What people call the files of these transcripts."""
         with self._transaction() as session:
-            return {id: name for id, (_, _, name) in _names(session, transcripts).items()}
+            return {id: its.name for id, its in _names(session, transcripts).items()}
 
     @property
     def _on_postgres(self) -> bool:
@@ -235,13 +241,14 @@ class Search(Transactions):
             row = rows[id]
             marked = spots(words[id], query, stems[row.config], fuzzy=fuzzy)
             first = marked[0][0] if marked else 0
-            submission, channel, name = names.get(row.transcript_id, (None, None, ""))
+            its = names.get(row.transcript_id, _Name(""))
             yield Hit(
                 transcript=row.transcript_id,
                 tenant=row.tenant,
-                name=name,
-                submission=submission,
-                channel=channel or None,
+                name=its.name,
+                submission=its.submission,
+                channel=its.channel or None,
+                speaker=its.speaker,
                 language=row.language,
                 start=row.start,
                 end=row.end,
@@ -276,7 +283,38 @@ def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
         filters.append(PassageRow.completed_at >= wanted.since)
     if wanted.until is not None:
         filters.append(PassageRow.completed_at < wanted.until)
+    if wanted.campaign is not None:
+        filters.append(PassageRow.transcript_id.in_(_handed_in_as(CampaignRow.name == wanted.campaign)))
+    if wanted.speaker is not None:
+        filters.append(PassageRow.transcript_id.in_(_handed_in_as(SubmissionTranscriptRow.speaker == wanted.speaker)))
     return filters
+
+
+def _handed_in_as(*which: ColumnElement[bool]) -> Select[int]:
+    """Transcripts of such submissions, in whatever version."""
+    return _handed_in(_SHOWN.id).where(*which)
+
+
+_SHOWN, _VERSION = aliased(TranscriptRow), aliased(TranscriptRow)
+
+
+def _handed_in(*columns: Any) -> Select[*tuple[Any, ...]]:
+    """Columns of transcripts, of the submissions that led to any version of them, and of their campaigns."""
+    state = func.coalesce(SubmissionRow.settled, SubmissionRow.state)
+    return (
+        select(*columns)
+        .select_from(_SHOWN)
+        .join(
+            _VERSION,
+            (_VERSION.tenant == _SHOWN.tenant)
+            & (_VERSION.recording_id == _SHOWN.recording_id)
+            & (_VERSION.work_digest == _SHOWN.work_digest),
+        )
+        .join(SubmissionTranscriptRow, SubmissionTranscriptRow.transcript_id == _VERSION.id)
+        .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
+        .outerjoin(CampaignRow, CampaignRow.id == SubmissionRow.campaign_id)
+        .where(state.not_in([SubmissionState.FAILED, SubmissionState.CANCELLED]))
+    )
 
 
 def _configs(session: Session) -> list[str]:
@@ -334,32 +372,34 @@ def _meant(session: Session, query: Query) -> Query | None:
     return Query(tuple(wanted), query.unwanted) if all(wanted) else None
 
 
-def _names(session: Session, transcripts: set[int]) -> dict[int, tuple[int | None, int | None, str]]:
-    """What people call these transcripts: submission, channel, name."""
-    shown, version = aliased(TranscriptRow), aliased(TranscriptRow)
-    names: dict[int, tuple[int | None, int | None, str]] = {
-        id: (None, None, name or recording[:12])
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What people call a transcript."""
+
+    name: str
+    submission: int | None = None
+    channel: int | None = None
+    speaker: str | None = None
+
+
+def _names(session: Session, transcripts: set[int]) -> dict[int, _Name]:
+    """What people call these transcripts; on a farm, as they were handed in the last time."""
+    names = {
+        id: _Name(name or recording[:12])
         for id, name, recording in session.execute(
             select(TranscriptRow.id, RecordingRow.name, RecordingRow.id)
             .join(RecordingRow, RecordingRow.id == TranscriptRow.recording_id)
             .where(TranscriptRow.id.in_(transcripts))
         )
     }
-    state = func.coalesce(SubmissionRow.settled, SubmissionRow.state)
-    for id, submission, channel, name in session.execute(
-        select(shown.id, SubmissionRow.id, SubmissionTranscriptRow.channel, SubmissionRow.name)
-        .join(
-            version,
-            (version.tenant == shown.tenant)
-            & (version.recording_id == shown.recording_id)
-            & (version.work_digest == shown.work_digest),
-        )
-        .join(SubmissionTranscriptRow, SubmissionTranscriptRow.transcript_id == version.id)
-        .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
-        .where(shown.id.in_(transcripts), state.not_in([SubmissionState.FAILED, SubmissionState.CANCELLED]))
+    link = SubmissionTranscriptRow
+    rows = session.execute(
+        _handed_in(_SHOWN.id, SubmissionRow.name, SubmissionRow.id, link.channel, link.speaker)
+        .where(_SHOWN.id.in_(transcripts))
         .order_by(SubmissionRow.id)
-    ):
-        names[id] = (submission, channel, name)
+    )
+    for id, name, submission, channel, speaker in rows:
+        names[id] = _Name(name, submission, channel, speaker)
     return names
 
 

@@ -242,6 +242,7 @@ class SubmissionTranscriptRow(Base):
     submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
     channel: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, comment="from 1; 0: all mixed")
     transcript_id: Mapped[int] = mapped_column(ForeignKey("transcripts.id"))
+    speaker: Mapped[str | None] = mapped_column(comment="who is heard in it, as far as that was said")
 
 
 class EventRow(Base):

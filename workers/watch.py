@@ -36,7 +36,7 @@ class Taken:
 
 
 class Watch:
-    """A folder or prefix that is looked at again and again.
+    """A folder or prefix that is looked at again and again; for feeds there is `workers/watch_feed.py`.
 
     Args:
         place: a folder, or s3://bucket/prefix/.
@@ -46,6 +46,8 @@ class Watch:
     Raises:
         UsageError: it is neither.
     """
+
+    of_feed = False
 
     def __init__(
         self, farm: Farm, place: str, terms: Terms, *, settle: float, clock: Callable[[], float] = time.monotonic

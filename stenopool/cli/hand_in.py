@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from workers.farm import Farm
     from workers.hand_in import Terms
     from workers.watch import Watch
+    from workers.watch_feed import FeedWatch
 
 LANES = ("urgent", "normal", "bulk")
+
+#: Seconds between two looks at a folder or a prefix, and at a feed, whose publisher pays for each.
+EVERY, EVERY_FEED = 30.0, 900.0
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -259,9 +263,12 @@ def listed_in(path: Path, terms: Terms) -> tuple[Item, ...]:
 
 
 @click.command(cls=SectionedCommand, no_args_is_help=True)
-@click.argument("place", metavar="FOLDER|PREFIX")
+@click.argument("place", metavar="FOLDER|PREFIX|FEED")
 @click.option(
-    "--every", type=click.FloatRange(0.1), default=30.0, show_default=True, metavar="SECONDS", help="Between two looks."
+    "--every",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="Between two looks.  [default: 30; at a feed, 900]",
 )
 @click.option(
     "--settle",
@@ -276,23 +283,31 @@ def listed_in(path: Path, terms: Terms) -> tuple[Item, ...]:
 @terms_options
 @click.pass_context
 def watch(
-    context: click.Context, /, place: str, every: float, settle: float, once: bool, as_json: bool, **arguments: Any
+    context: click.Context,
+    /,
+    place: str,
+    every: float | None,
+    settle: float,
+    once: bool,
+    as_json: bool,
+    **arguments: Any,
 ) -> None:
-    """Hand in what is new in a folder or below s3://bucket/prefix/, until Ctrl-C; prints the id of each.
+    """Hand in what is new in a folder, below s3://bucket/prefix/ or in a podcast's feed, until Ctrl-C; prints the id
+    of each.
 
-    Nothing is handed in twice, however often this is ended and begun again: recordings are known by their content, with
-    model and options. A file that still grows waits until it is whole.
+    Nothing is handed in twice, however often this is ended and begun again: recordings are known by their content,
+    episodes by their feed, with model and options. A file that still grows waits until it is whole.
 
     \b
     Example:
       stenopool watch recordings/ --lane urgent
       stenopool watch s3://archive/calls/ --every 300
+      stenopool watch https://example.org/feed.xml --language en
     """
     terms = taken_terms(arguments)
-    from workers.watch import Watch
-
     with closing(_find_farm()) as farm:
-        watch = Watch(farm, place, agreed(terms, farm), settle=settle)
+        watch = _watch_of(farm, place, agreed(terms, farm), settle)
+        pause = every or (EVERY_FEED if watch.of_feed else EVERY)
         stop: threading.Event = context.obj
         if once:
             code = _look(watch, as_json=as_json)
@@ -307,10 +322,23 @@ def watch(
             except StenopoolError as error:
                 if str(error) != said:  # once, not at every look
                     click.echo(f"stenopool: {said:= str(error)}", err=True)
-            stop.wait(every)
+            stop.wait(pause)
 
 
-def _look(watch: Watch, *, as_json: bool) -> int:
+def _watch_of(farm: Farm, place: str, terms: Terms, settle: float) -> Watch | FeedWatch:
+    from scheduler.podcast import MOST_BYTES
+    from scheduler.sources import Kind, kind_of
+    from workers.fetch import Bounds, Fetcher
+    from workers.watch import Watch
+    from workers.watch_feed import FeedWatch
+
+    if kind_of(place) is not Kind.URL:
+        return Watch(farm, place, terms, settle=settle)
+    allowed = Config.from_env().fetch_allow
+    return FeedWatch(farm, place, terms, Fetcher(Bounds(size=MOST_BYTES, seconds=300.0), allowed=allowed))
+
+
+def _look(watch: Watch | FeedWatch, *, as_json: bool) -> int:
     """Look once, and tell what was taken; the exit code that says so."""
     code = OK
     for found in watch.look():

@@ -25,6 +25,8 @@ _DAY = click.DateTime(formats=["%Y-%m-%d"])
 @click.command(no_args_is_help=True)
 @click.argument("query", nargs=-1)
 @click.option("--tenant", help="Of this tenant only.")
+@click.option("--campaign", help="Of this campaign only; its name.")
+@click.option("--speaker", help="Where this one speaks only: as named with --speakers when it was handed in to a farm.")
 @click.option("--from", "since", type=_DAY, help="Transcribed on this day or later: 2026-11-22.")
 @click.option("--to", "until", type=_DAY, help="Transcribed on this day or sooner.")
 @click.option("-l", "--language", help="In this language only: its code.")
@@ -78,7 +80,7 @@ def _find(
         return
     for hit in page.hits:
         which = "" if hit.submission is None else f"{hit.submission}\t"
-        channel = "" if hit.channel is None else f" channel {hit.channel}"
+        channel = "" if hit.channel is None else f" {hit.speaker or f'channel {hit.channel}'}"
         click.echo(f"{which}{hit.name}{channel}\t{hours(hit.at)}\t{_context(hit)}")
     if not page.hits:
         click.echo("nothing was found", err=True)

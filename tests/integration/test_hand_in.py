@@ -26,11 +26,13 @@ from storage.s3 import S3Store
 from storage.tables import ChunkRow, Lane, SubmissionRow, TranscriptRow
 from tests import sounds
 from tests.farms import HandFarm
+from tests.feeds import Publisher, fetcher
 from tests.servers import BUCKET
 from workers.expand import expand
 from workers.farm import Farm, Places
 from workers.hand_in import Terms, hand_in
 from workers.watch import Watch
+from workers.watch_feed import FeedWatch
 
 TERMS = Terms(
     tenant="ada",
@@ -320,6 +322,38 @@ def test_what_cannot_be_watched(hand_farm: HandFarm, talk: Path) -> None:
     for place in (str(talk), "gone", "https://host/a.mp3", "s3://bucket/a.mp3"):
         with pytest.raises(UsageError, match=r"is no folder that is there, and no s3://bucket/prefix/$"):
             Watch(hand_farm.farm, place, TERMS, settle=0.0)
+
+
+def test_a_feed_is_watched(hand_farm: HandFarm) -> None:
+    """What is new in it is handed in once, by whoever watches; a page that has not changed is not sent again."""
+    with Publisher() as publisher:
+        for name in ("/a", "/b", "/c"):
+            publisher.files[name] = (name.encode(), "audio/mpeg")
+        url = publisher.publish(["/a", "/b", "/c"], per_page=2)
+
+        def watch() -> FeedWatch:
+            return FeedWatch(hand_farm.farm, url, TERMS, fetcher())
+
+        def names(watch: FeedWatch) -> list[str]:
+            return [taken.name for taken in watch.look()]
+
+        first = watch()
+        killed = first.look()
+        assert next(killed).name == "Episode a.mp3"
+        del killed
+        assert names(first) == ["Episode b.mp3", "Episode c.mp3"]
+        publisher.sent.clear()
+        assert names(first) == []
+        assert not publisher.sent
+        assert names(watch()) == []
+
+        publisher.files["/d"] = (b"d", "audio/mpeg")
+        publisher.publish(["/d", "/a", "/b", "/c"], per_page=2)
+        assert names(first) == ["Episode d.mp3"]
+
+    submissions = hand_farm.farm.desk.submissions()
+    assert sorted(one.source for one in submissions) == [publisher.url(f"/{name}") for name in "abcd"]
+    assert {one.metadata["guid"] for one in submissions} == {f"/{name}" for name in "abcd"}
 
 
 # The commands

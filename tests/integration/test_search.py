@@ -14,6 +14,7 @@ from sqlalchemy import Engine, select, text
 from stenopool.domain import Segment
 from stenopool.errors import UsageError
 from stenopool.wording import words_of
+from storage.campaigns import Campaigns, Plan
 from storage.ledger import Ledger, Source
 from storage.records import document_of
 from storage.search import Hit, Search, Wanted
@@ -286,6 +287,23 @@ def test_only_what_is_shown_is_found(hand_farm: HandFarm) -> None:
     [hit] = Search(farm.farm.database).find(Wanted(query="second0", tenant="ada")).hits
     assert (hit.submission, hit.name) == (4, "talk1.wav")
     assert Search(farm.farm.database).find(Wanted(query="second0", tenant="bob")).hits == ()
+
+
+def test_a_speaker_and_a_campaign(hand_farm: HandFarm) -> None:
+    """Where somebody speaks, as was said when it was handed in; what belongs to a campaign."""
+    farm = hand_farm
+    campaign = Campaigns(farm.farm.database).create(Plan(tenant="ada", name="calls", model="pocket", options={}))
+    call = farm.submit(channels=2, split=True, speakers=("Ada", "Grace"), campaign_id=campaign.id)
+    farm.submit()
+    farm.go("hello")
+    search = Search(farm.farm.database)
+
+    [grace] = search.find(Wanted(query="hello0", speaker="Grace")).hits
+    assert (grace.submission, grace.channel, grace.speaker) == (call.id, 2, "Grace")
+    assert search.find(Wanted(query="hello0", speaker="Bob")).hits == ()
+    assert {hit.submission for hit in search.find(Wanted(query="hello0", campaign="calls")).hits} == {call.id}
+    assert len(search.find(Wanted(query="hello0")).hits) == 3
+    assert search.find(Wanted(query="hello0", campaign="others")).hits == ()
 
 
 def test_what_is_cancelled_is_not_found(hand_farm: HandFarm) -> None:

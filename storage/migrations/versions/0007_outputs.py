@@ -33,10 +33,16 @@ def upgrade() -> None:
         "submissions",
         sa.Column("formats", sa.JSON(), nullable=True, comment="in which they are sent there"),
     )
+    op.add_column(
+        "submission_transcripts",
+        sa.Column("speaker", sa.String(), nullable=True, comment="who is heard in it, as far as that was said"),
+    )
 
 
 def downgrade() -> None:
     """Back from it."""
+    with op.batch_alter_table("submission_transcripts", schema=None) as batch_op:
+        batch_op.drop_column("speaker")
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.drop_column("formats")
         batch_op.drop_column("destination")
