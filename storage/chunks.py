@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, bindparam, case, select, tuple_, update
+from sqlalchemy import ColumnElement, Engine, Float, Select, Update, bindparam, case, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
@@ -81,6 +81,40 @@ class _Counted:
     held: bool
 
 
+def _taking(ready: Select[int, int]) -> Update:
+    """Leases those of the ready chunks that nobody else is about to take."""
+    # A common table expression is evaluated once; a subquery, Postgres may run again for each row that it updates.
+    chosen = ready.limit(bindparam("most")).with_for_update(skip_locked=True).cte("chosen")
+    return (
+        update(ChunkRow)
+        # They are locked, and so still ready; to say it again has Postgres look through all that are.
+        .where(tuple_(*CHUNK_KEY).in_(select(chosen)))
+        .values(
+            state=ChunkState.LEASED,
+            worker=bindparam("by"),
+            attempt=ChunkRow.attempt + 1,
+            fence=ChunkRow.fence + 1,
+            lease_until=database_clock() + bindparam("seconds", type_=Float),
+        )
+        .returning(*CHUNK_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
+        .execution_options(synchronize_session=False)
+    )
+
+
+# Put together once: to do it for each claim takes longer than the claim.
+_READY = select(*CHUNK_KEY).where(ChunkRow.state == ChunkState.READY)
+_HERE = _READY.where(ChunkRow.engine_key == bindparam("engine"))
+_NAMED = tuple_(*CHUNK_KEY).in_(bindparam("wanted", expanding=True))
+_TURN = (ChunkRow.lane, ChunkRow.rank, *CHUNK_KEY)
+_OF_TRANSCRIPTS = _taking(
+    _READY.where(ChunkRow.transcript_id.in_(bindparam("transcripts", expanding=True))).order_by(*CHUNK_KEY)
+)
+_WANTED = _taking(_READY.where(_NAMED, ChunkRow.crashes == 0).order_by(*CHUNK_KEY))
+_WANTED_HERE = _taking(_HERE.where(_NAMED, ChunkRow.crashes == 0).order_by(*CHUNK_KEY))
+_IN_TURN = _taking(_HERE.where(ChunkRow.crashes == 0).order_by(*_TURN))
+_SUSPECTS = _taking(_HERE.where(ChunkRow.crashes == 1).order_by(*_TURN))
+_ALONE = _taking(_HERE.where(ChunkRow.crashes > 1).order_by(*_TURN))
+
 #: Keeps a result. A list of values would be one statement, too, but one that is compiled anew each time.
 _KEEP = (
     update(ChunkRow)
@@ -99,10 +133,7 @@ class Chunks(Transactions):
     def claim(self, worker: str, transcripts: Sequence[int], limit: int) -> list[Claim]:
         """Lease up to `limit` ready chunks of those transcripts: of those planned first, in order of time."""
         with self._transaction() as session:
-            ready = select(*CHUNK_KEY).where(
-                ChunkRow.transcript_id.in_(transcripts), ChunkRow.state == ChunkState.READY
-            )
-            return self._take(session, worker, ready.order_by(*CHUNK_KEY), limit)
+            return self._take(session, _OF_TRANSCRIPTS, worker, limit, transcripts=transcripts)
 
     def claim_queued(
         self, worker: str, engine_key: str, limit: int, wanted: Sequence[tuple[int, int]] = ()
@@ -114,57 +145,29 @@ class Chunks(Transactions):
 
         Those that a worker died with are left for `claim_suspects`.
         """
-        ready = select(*CHUNK_KEY).where(
-            ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
-        )
         claims: list[Claim] = []
         with self._transaction() as session:
             if wanted:
-                named = ready.where(tuple_(*CHUNK_KEY).in_(wanted))
-                claims = self._take(session, worker, named.order_by(*CHUNK_KEY), limit)
+                claims = self._take(session, _WANTED_HERE, worker, limit, engine=engine_key, wanted=wanted)
             if len(claims) < limit:
-                turn = ready.order_by(ChunkRow.lane, ChunkRow.rank, *CHUNK_KEY)
-                claims += self._take(session, worker, turn, limit - len(claims))
+                claims += self._take(session, _IN_TURN, worker, limit - len(claims), engine=engine_key)
         return claims
 
     def claim_these(self, worker: str, chunks: Sequence[tuple[int, int]]) -> list[Claim]:
         """Lease those of the chunks that are ready, transcript and index of each."""
-        ready = select(*CHUNK_KEY).where(
-            tuple_(*CHUNK_KEY).in_(chunks), ChunkRow.state == ChunkState.READY, ChunkRow.crashes == 0
-        )
         with self._transaction() as session:
-            return self._take(session, worker, ready.order_by(*CHUNK_KEY), len(chunks))
+            return self._take(session, _WANTED, worker, len(chunks), wanted=chunks)
 
     def claim_suspects(self, worker: str, engine_key: str) -> list[Claim]:
         """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone."""
-        suspects = (
-            select(*CHUNK_KEY)
-            .where(ChunkRow.engine_key == engine_key, ChunkRow.state == ChunkState.READY)
-            .order_by(ChunkRow.lane, ChunkRow.rank, *CHUNK_KEY)
-        )
         with self._transaction() as session:
-            return self._take(session, worker, suspects.where(ChunkRow.crashes == 1), SUSPECTS) or self._take(
-                session, worker, suspects.where(ChunkRow.crashes > 1), 1
+            return self._take(session, _SUSPECTS, worker, SUSPECTS, engine=engine_key) or self._take(
+                session, _ALONE, worker, 1, engine=engine_key
             )
 
-    def _take(self, session: Session, worker: str, ready: Select[int, int], limit: int) -> list[Claim]:
-        """Those of the ready chunks that nobody else is about to take."""
-        # A common table expression is evaluated once; a subquery, Postgres may run again for each row that it updates.
-        chosen = ready.limit(max(0, limit)).with_for_update(skip_locked=True).cte("chosen")
-        rows = session.execute(
-            update(ChunkRow)
-            # They are locked, and so still ready; to say it again has Postgres look through all that are.
-            .where(tuple_(*CHUNK_KEY).in_(select(chosen)))
-            .values(
-                state=ChunkState.LEASED,
-                worker=worker,
-                attempt=ChunkRow.attempt + 1,
-                fence=ChunkRow.fence + 1,
-                lease_until=database_clock() + self.lease,
-            )
-            .returning(*CHUNK_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
-            .execution_options(synchronize_session=False)
-        ).all()
+    def _take(self, session: Session, taking: Update, worker: str, limit: int, **which: Any) -> list[Claim]:
+        given = {"by": worker, "seconds": self.lease, "most": max(0, limit), **which}
+        rows = session.execute(taking, given).all()
         return [
             Claim(transcript=transcript, chunk=_chunk(index, start, end, speech), fence=fence, carried=carried)
             for transcript, index, start, end, fence, speech, carried in sorted(rows, key=lambda row: row[:2])
