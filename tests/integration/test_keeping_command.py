@@ -20,7 +20,7 @@ def test_deleted_with_a_receipt(named_farm: HandFarm, tmp_path: Path) -> None:
 
     done = command("delete", id, "--reason", "the speaker asked", "--receipt", str(file))
 
-    assert (done.exit_code, done.output) == (0, f"{id} is deleted: 7 rows, 6 objects\n")
+    assert (done.exit_code, done.output) == (0, f"{id} is deleted: 8 rows, 6 objects\n")
     [receipt] = json.loads(file.read_text())
     assert (receipt["submission"], receipt["state"], receipt["reason"]) == (1, "deleted", "the speaker asked")
     assert receipt["by"].count("@") == 1
