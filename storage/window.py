@@ -66,13 +66,15 @@ class Window(Transactions):
 
     def admit(self, engine_key: str, lane: int, room: int) -> int:
         """Make chunks ready until that many are, tenant after tenant; returns how many were made so."""
+        with self._transaction() as session:
+            free = room - self._ready(session, engine_key, lane)  # counted once: meanwhile workers only take some away
         admitted = 0
-        while True:
+        while admitted < free:
             with self._transaction() as session:  # one slice each: nobody waits long for its locks
-                free = room - self._ready(session, engine_key, lane)
-                if free <= 0 or (turn := self._turn(session, engine_key, lane)) is None:
-                    return admitted
-                admitted += self._admit(session, *turn, min(SLICE, free))
+                if (turn := self._turn(session, engine_key, lane)) is None:
+                    break
+                admitted += self._admit(session, *turn, min(SLICE, free - admitted))
+        return admitted
 
     def _turn(self, session: Session, engine_key: str, lane: int) -> tuple[int, ShareRow, float] | None:
         """The transcript whose turn it is, its tenant's share, and the lane's virtual time; None where none waits."""
