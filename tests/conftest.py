@@ -41,6 +41,11 @@ LONGEST = (
     "unit/test_decoding_options.py",
     "unit/test_sizes.py",
     "parity/test_recorded.py",
+    "unit/test_mesh.py",
+    "unit/test_training.py",
+    "faults/test_workers.py",
+    "unit/test_programs.py",
+    "acceptance/test_training_command.py",
 )
 
 # A slow machine fails no test: how long an example takes says nothing of what it states.
