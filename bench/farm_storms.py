@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from farm_servers import servers
@@ -17,13 +18,14 @@ SEED = 20_261_122
 
 
 def measure_storm(recordings: int = 250, seconds: int = 800) -> dict[str, Any]:
-    """Three workers, of which one is killed again and again while it has chunks."""
+    """Three workers, of which one is killed again and again while it has chunks, all through the work."""
     with servers() as (places, logs), Storm(places, logs, seed=SEED, lease=LEASE, batch=0.1) as storm:
         submissions = storm.hand_in(recordings, seconds=seconds)
         chunks = recordings * seconds // CHUNK
         started = time.monotonic()
         storm.workers(3)
-        for _ in range(KILLS):
+        for n in range(KILLS):
+            storm.until(partial(_far, storm, n * chunks // KILLS), within=600)
             storm.kill_one()
             storm.workers(3)
             storm.look()
@@ -48,6 +50,11 @@ def measure_storm(recordings: int = 250, seconds: int = 800) -> dict[str, Any]:
             },
             "chunks_per_second": round(chunks / took),
         }
+
+
+def _far(storm: Storm, chunks: int) -> bool:
+    """So many are done."""
+    return storm.done() >= chunks
 
 
 def measure_poison(recordings: int = 15, seconds: int = 400) -> dict[str, Any]:
