@@ -72,7 +72,9 @@ class EngineWorker:
         ledger = self._farm.ledger
         if suspect:
             with self._suspects:
-                self._transcribe(ledger.claim_suspects(self._worker, self._engine_key), party=object())
+                # All of them, party by party: hints of the others may have gone down with who had taken them.
+                while claims := ledger.claim_suspects(self._worker, self._engine_key):
+                    self._transcribe(claims, party=object())
         else:
             self._transcribe(ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks))
 
