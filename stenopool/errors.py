@@ -19,7 +19,8 @@
     ├── OutOfRoom             this machine has no memory or no disk left for it
     │   └── DiskFull          of these, the disk (a FolderError as well)
     ├── LedgerError           the database refuses or is of another version
-    │   └── LedgerUnreachable the farm's database does not answer
+    │   ├── LedgerUnreachable the farm's database does not answer
+    │   └── Missing           there is no such submission, campaign, key, ...
     ├── StoreError            the object store cannot be reached, or refuses
     │   └── FolderError       a folder of objects (a LedgerError as well: on one machine both are one disk)
     └── ServerError           a Redis or Postgres of this machine is not there, or does not start
@@ -145,6 +146,10 @@ class LedgerUnreachable(LedgerError):  # noqa: N818 - read as a statement
     """The farm's database does not answer."""
 
     retryable = True
+
+
+class Missing(LedgerError):  # noqa: N818 - read as a statement
+    """What was asked for is not in the ledger."""
 
 
 class ServerError(StenopoolError):

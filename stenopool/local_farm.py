@@ -18,12 +18,16 @@ from pathlib import Path
 from stenopool.config import Config
 from stenopool.errors import LedgerUnreachable, UsageError
 from stenopool.servers import Postgres, Redis
+from storage.access import Access, Actor, Scope
 from storage.database import make_or_migrate
 from workers.farm import Farm, Places, places_file
 from workers.publish import write_atomically
 
 #: What one process does of what needs no engine.
 STAGES = "ingest+merge+publish"
+
+#: The usual one of API and page.
+PORT = 8321
 
 #: Seconds that a process may take to end what it does when it is asked to end.
 GRACE = 20.0
@@ -64,6 +68,9 @@ class Layout:
     workers: int = 1
     #: URL of an object store elsewhere; None for a folder below the farm's.
     store: str | None = None
+    #: Where API and page are; port None: the usual one, or any that is free.
+    host: str = "127.0.0.1"
+    port: int | None = None
 
 
 @dataclass(slots=True)
@@ -78,7 +85,10 @@ class LocalFarm:
     config: Config
     layout: Layout
     members: list[Member] = field(default_factory=list)
+    #: Of the API, an operator's.
+    key: str = ""
     _opened: ExitStack = field(default_factory=ExitStack)
+    _port: int = 0
     _farm: Farm | None = None
 
     @property
@@ -91,6 +101,23 @@ class LocalFarm:
         """Its ledger and objects."""
         assert self._farm is not None
         return self._farm
+
+    @property
+    def url(self) -> str:
+        """Of API and page."""
+        host = f"[{self.layout.host}]" if ":" in self.layout.host else self.layout.host
+        return f"http://{host}:{self._port}"
+
+    def _operators_key(self) -> str:
+        """With all rights; made the first time, and again where it no longer counts."""
+        file = self.config.farm / "admin.key"
+        access = Access(self.farm.database)
+        with suppress(FileNotFoundError):
+            if access.key_of(secret := file.read_text().strip()) is not None:
+                return secret
+        _, secret = access.create(Actor("stenopool up"), "stenopool up", tenant=None, scopes=Scope)
+        write_atomically(file, secret.encode(), mode=0o600)
+        return secret
 
     def __enter__(self) -> LocalFarm:
         folder = self.config.farm
@@ -105,6 +132,8 @@ class LocalFarm:
             places = Places(database=postgres.url, broker=redis.url, store=store)
             make_or_migrate(places.database)
             self._farm = Farm(places, lease=self.config.lease)
+            self._port = self._find_port()
+            self.key = self._operators_key()
             opened.callback(self._farm.close)
             opened.callback(self._end)
             file = places_file(self.config)
@@ -119,13 +148,22 @@ class LocalFarm:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
+    def _find_port(self) -> int:
+        if self.layout.port is not None:
+            return free_port(self.layout.host, self.layout.port)
+        with suppress(UsageError):
+            return free_port(self.layout.host, PORT)
+        return free_port(self.layout.host, 0)
+
     def _roles(self) -> list[str]:
-        return ["scheduler", STAGES, *["engine"] * self.layout.workers]
+        return ["scheduler", STAGES, "api", *["engine"] * self.layout.workers]
 
     def _command(self, role: str) -> list[str]:
         command = [sys.executable, "-m", "stenopool"]
         if role == "scheduler":
             return [*command, "scheduler", "--supervised"]
+        if role == "api":
+            return [*command, "api", "--host", self.layout.host, "--port", str(self._port), "--supervised"]
         if role == "engine":
             engine = ["--model", self.layout.model, "--dtype", self.layout.dtype]
             return [*command, "worker", "--role", role, *engine, "--supervised"]
@@ -194,6 +232,22 @@ class LocalFarm:
                 process.wait()
             if process.stdin is not None:
                 process.stdin.close()
+
+
+def free_port(host: str, port: int) -> int:
+    """This port, or for 0 one that nobody listens at.
+
+    Raises:
+        UsageError: somebody does.
+    """
+    try:
+        with socket.create_server((host, port)) as server:
+            found: int = server.getsockname()[1]
+            return found
+    except OSError as error:
+        raise UsageError(
+            f"{host}:{port}: cannot be listened at ({error.strerror}); name another with --host or --port"
+        ) from None
 
 
 def pids(members: Sequence[Member]) -> dict[str, list[int]]:

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Text, cast, func, insert, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from stenopool.errors import LedgerError, UsageError
+from stenopool.errors import Missing, UsageError
 from storage.campaign_tables import CampaignItemRow, CampaignRow, CampaignState, FeedPageRow
 from storage.database import database_clock
 from storage.tables import OPEN, Lane, SubmissionRow
@@ -142,11 +142,11 @@ class Campaigns(Transactions):
             return self._campaign(session, row)
 
     def find(self, tenant: str, name: str) -> Campaign:
-        """A tenant's campaign of that name. Raises LedgerError where there is none."""
+        """A tenant's campaign of that name. Raises Missing where there is none."""
         with self._transaction() as session:
             row = self._row(session, tenant, name)
             if row is None:
-                raise LedgerError(f"{tenant} has no campaign {name}; `stenopool campaign list` lists them")
+                raise Missing(f"{tenant} has no campaign {name}; `stenopool campaign list` lists them")
             return self._campaign(session, row)
 
     def all(self, tenant: str | None = None) -> list[Campaign]:

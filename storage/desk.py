@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Engine, case, delete, func, null, select, 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from stenopool.errors import KeyTaken, LedgerError, QueueFull
+from stenopool.errors import KeyTaken, Missing, QueueFull
 from storage.database import database_clock
 from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
 from storage.keys import is_elsewhere
@@ -214,7 +214,7 @@ class Desk(WaitingRoom):
     # Looking
 
     def submission(self, id: int) -> Submission:
-        """One of them. Raises LedgerError where there is none."""
+        """One of them. Raises Missing where there is none."""
         with self._transaction() as session:
             return self._submission(session, self._row(session, id))
 
@@ -514,7 +514,7 @@ class Desk(WaitingRoom):
     def _row(session: Session, id: int) -> SubmissionRow:
         row = session.get(SubmissionRow, id)
         if row is None:
-            raise LedgerError(f"there is no submission {id}; `stenopool status` lists them")
+            raise Missing(f"there is no submission {id}; `stenopool status` lists them")
         return row
 
     @staticmethod

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import ColumnElement, CompoundSelect, and_, exists, literal, null, or_, select, union, update
 from sqlalchemy.orm import Session, aliased
 
-from stenopool.errors import LedgerError
+from stenopool.errors import LedgerError, Missing
 from storage.conditions import now
 from storage.database import database_clock
 from storage.keeping_tables import HoldRow, RetentionRow
@@ -163,7 +163,7 @@ def locked(session: Session, id: int) -> SubmissionRow:
     """A submission that nobody else changes now. Raises LedgerError where there is none."""
     row = session.scalar(select(SubmissionRow).where(SubmissionRow.id == id).with_for_update())
     if row is None:
-        raise LedgerError(f"there is no submission {id}; `stenopool status` lists them")
+        raise Missing(f"there is no submission {id}; `stenopool status` lists them")
     return row
 
 

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0009"
+REVISION = "0010"
 
 
 class Lane(IntEnum):
@@ -129,7 +129,7 @@ class WorkerRow(Base):
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(String(80), primary_key=True)
-    role: Mapped[str] = mapped_column(String(64), comment="engine, scheduler, or of ingest, merge, publish some")
+    role: Mapped[str] = mapped_column(String(64), comment="engine, scheduler, api, or of ingest, merge, publish some")
     host: Mapped[str] = mapped_column(comment="of the machine it runs on")
     pid: Mapped[int]
     version: Mapped[str] = mapped_column(String(32), comment="of Stenopool")

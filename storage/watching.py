@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, aliased
 
 from stenopool.domain import Segment
-from stenopool.errors import LedgerError, UsageError
+from stenopool.errors import Missing, UsageError
 from stenopool.timing import span_of
 from stenopool.wording import Spoken, find_phrase, words_of
 from storage.database import database_clock
@@ -178,10 +178,10 @@ class Watching(Transactions):
             return [_watch(row) for row in session.scalars(select(WatchRow).where(*mine).order_by(WatchRow.id))]
 
     def remove(self, id: int) -> None:
-        """Watch it no more; where it was heard is forgotten. Raises LedgerError where there is none."""
+        """Watch it no more; where it was heard is forgotten. Raises Missing where there is none."""
         with self._transaction() as session:
             if not session.execute(delete(WatchRow).where(WatchRow.id == id).returning(WatchRow.id)).all():
-                raise LedgerError(f"there is no watched phrase {id}; `stenopool watchlist list` has them")
+                raise Missing(f"there is no watched phrase {id}; `stenopool watchlist list` has them")
 
     def hits(self, *, tenant: str | None = None, watch: int | None = None, limit: int = 100) -> list[WatchHit]:
         """Where phrases were heard, the last one first."""

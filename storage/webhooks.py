@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, case, delete, exists, func, literal, or_, select, update
 from sqlalchemy.orm import Session
 
-from stenopool.errors import LedgerError
+from stenopool.errors import Missing
 from storage.conditions import now
 from storage.database import database_clock
 from storage.outbox import Event, event_of
@@ -147,7 +147,7 @@ class Webhooks(Transactions):
             return _endpoint(row, 0), row.secret
 
     def remove(self, id: int) -> None:
-        """Tell it nothing more, and forget what it was told. Raises LedgerError where there is none."""
+        """Tell it nothing more, and forget what it was told. Raises Missing where there is none."""
         with self._transaction() as session:
             row = _row(session, id)
             session.execute(delete(DeliveryRow).where(DeliveryRow.endpoint_id == id))
@@ -181,14 +181,14 @@ class Webhooks(Transactions):
             return [_endpoint(row, waiting) for row, waiting in session.execute(_counted().where(*mine))]
 
     def endpoint(self, id: int) -> Endpoint:
-        """One of them. Raises LedgerError where there is none."""
+        """One of them. Raises Missing where there is none."""
         with self._transaction() as session:
             _row(session, id)
             row, waiting = session.execute(_counted().where(EndpointRow.id == id)).one()
             return _endpoint(row, waiting)
 
     def probe(self, id: int) -> Delivery:
-        """An event without a number, to be sent to an endpoint by hand. Raises LedgerError where there is none."""
+        """An event without a number, to be sent to an endpoint by hand. Raises Missing where there is none."""
         with self._transaction() as session:
             row = _row(session, id)
             event = Probe(tenant=row.tenant, at=session.scalar(select(database_clock())) or 0.0)
@@ -335,7 +335,7 @@ class Webhooks(Transactions):
         """Send it once more what came behind one position, up to another one; returns how many.
 
         Raises:
-            LedgerError: there is no such endpoint.
+            Missing: there is no such endpoint.
         """
         with self._transaction() as session:
             row = _row(session, id)
@@ -436,7 +436,7 @@ def _last(session: Session) -> int:
 def _row(session: Session, id: int) -> EndpointRow:
     row = session.scalar(select(EndpointRow).where(EndpointRow.id == id).with_for_update())
     if row is None:
-        raise LedgerError(f"there is no webhook {id}; `stenopool webhook list` has them all")
+        raise Missing(f"there is no webhook {id}; `stenopool webhook list` has them all")
     return row
 
 

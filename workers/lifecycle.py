@@ -12,17 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-import numpy as np
-
-from models.checkpoint import BUNDLED
-from models.decoding.requests import Decoding, Request
-from models.engine import Engine
-from stenopool.errors import EngineError, LedgerUnreachable
+from stenopool.errors import LedgerUnreachable
 from stenopool.version import __version__
 from storage.fleet import Worker
 from storage.throughput import Done
 from workers.farm import Farm
-from workers.media import Decoder
 from workers.patience import patiently
 
 _log = logging.getLogger(__name__)
@@ -138,19 +132,3 @@ def _beat(
             account.write()
         except LedgerUnreachable as error:
             _log.warning("%s", error)
-
-
-def self_test(engine: Engine) -> float:
-    """Decode the bundled clip of speech; returns how many times real time that was.
-
-    Raises:
-        EngineError: the device failed, or what it computes are no numbers.
-    """
-    with Decoder(BUNDLED["pocket"].parent / "clip" / "speech.ogg") as decoder:
-        pcm = np.concatenate([block[0] for block in decoder])[: engine.dims.window]
-    decoding = Decoding(language="en" if engine.vocabulary.special.languages else None)
-    started = time.perf_counter()
-    [heard] = engine.run([Request(key=None, pcm=pcm, decoding=decoding)])
-    if not np.isfinite(heard.avg_logprob):
-        raise EngineError(f"{engine.checkpoint.name}: the device computes no numbers; take it out of use")
-    return float(len(pcm) / 16_000 / (time.perf_counter() - started))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from typing import Any
 
 from scheduler.redacted import redaction_map
 from scheduler.redaction import read_rules
@@ -13,9 +14,35 @@ from storage.keys import MAPS, REDACTED, TRANSCRIPTS, transcript_key
 from storage.ledger import Work
 from storage.redactions import Redactions
 from workers.aggregate import transcript_of
+from workers.export import folder_of
 from workers.farm import Farm
 from workers.publish import named, output_name
 from workers.redact import redact
+
+
+def record_of(one: Submission) -> dict[str, Any]:
+    """A submission, for programs."""
+    return {
+        "id": one.id,
+        "name": one.name,
+        "tenant": one.tenant,
+        "lane": one.lane.name.lower(),
+        "state": one.state.value,
+        "paused": one.paused,
+        "error": one.error,
+        "source": one.source,
+        "metadata": dict(one.metadata),
+        "model": one.model,
+        "redact": one.redact,
+        "seconds": None if one.duration is None else one.duration / 16_000,
+        "speakers": one.speakers,
+        "sent_to": folder_of(one),
+        "formats": one.formats,
+        "chunks": one.chunks_total,
+        "chunks_open": one.chunks_open,
+        "created_at": one.created_at,
+        "ended_at": one.ended_at,
+    }
 
 
 def shown_of(farm: Farm, submission: Submission, version: int | None = None) -> list[tuple[Work, Transcript]]:

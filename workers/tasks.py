@@ -23,7 +23,8 @@ from workers.decoders import usable_cores
 from workers.engine import EngineWorker
 from workers.farm import Farm
 from workers.fetch import Bounds, Fetcher
-from workers.lifecycle import alive, join, new_worker, self_test
+from workers.lifecycle import alive, join, new_worker
+from workers.self_test import self_test
 from workers.stages import Stages
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,20 @@ import threading
 
 import click
 
-from stenopool.cli import campaign, desk, farm, feed, hand_in, keeping, redact, search, training, watchlist, webhook
+from stenopool.cli import (
+    api,
+    campaign,
+    desk,
+    farm,
+    feed,
+    hand_in,
+    keeping,
+    redact,
+    search,
+    training,
+    watchlist,
+    webhook,
+)
 from stenopool.cli.doctor import doctor
 from stenopool.cli.evaluate import evaluate
 from stenopool.cli.events import events
@@ -46,7 +59,7 @@ cli.add_command(evaluate)
 cli.add_command(models)
 cli.add_command(doctor)
 cli.add_command(events)
-_MANY = (hand_in, desk, farm, feed, campaign, search, watchlist, redact, webhook, keeping, training)
+_MANY = (hand_in, desk, farm, api, feed, campaign, search, watchlist, redact, webhook, keeping, training)
 for command in (command for module in _MANY for command in module.COMMANDS):
     cli.add_command(command)
 

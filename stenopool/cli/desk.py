@@ -55,6 +55,8 @@ def status(tenant: str | None, open_only: bool, limit: int, as_json: bool) -> No
         submissions = farm.desk.submissions(tenant=tenant, open_only=open_only, limit=limit)
         workers = farm.fleet.workers()
     if as_json:
+        from workers.shown import record_of
+
         record = {"submissions": list(map(record_of, submissions)), "workers": [asdict(one) for one in workers]}
         click.echo(json.dumps(record, indent=2))
         return
@@ -85,7 +87,7 @@ def show(id: int, as_json: bool) -> None:
     from storage.erasing import Erasing
     from storage.keeping import Keeping
     from workers.erase import receipt_of
-    from workers.shown import transcripts_of
+    from workers.shown import record_of, transcripts_of
 
     with _farm() as farm:
         submission = farm.desk.submission(id)
@@ -300,33 +302,6 @@ retry = _change(
 )
 
 COMMANDS: tuple[click.Command, ...] = (status, show, fetch, wait, cancel, pause, resume, retry)
-
-
-def record_of(one: Submission) -> dict[str, Any]:
-    """A submission, for programs."""
-    from workers.export import folder_of
-
-    return {
-        "id": one.id,
-        "name": one.name,
-        "tenant": one.tenant,
-        "lane": one.lane.name.lower(),
-        "state": one.state.value,
-        "paused": one.paused,
-        "error": one.error,
-        "source": one.source,
-        "metadata": dict(one.metadata),
-        "model": one.model,
-        "redact": one.redact,
-        "seconds": None if one.duration is None else one.duration / 16_000,
-        "speakers": one.speakers,
-        "sent_to": folder_of(one),
-        "formats": one.formats,
-        "chunks": one.chunks_total,
-        "chunks_open": one.chunks_open,
-        "created_at": one.created_at,
-        "ended_at": one.ended_at,
-    }
 
 
 def _row(one: Submission) -> tuple[str, ...]:

@@ -31,13 +31,18 @@ STARTS_WITHIN = 900.0
 
 ENGINE, STAGES = "engine", ("ingest", "merge", "publish")
 
-_SUPERVISED = click.option("--supervised", is_flag=True, hidden=True, help="End when standard input does.")
+#: Of the processes that `stenopool up` starts.
+SUPERVISED = click.option("--supervised", is_flag=True, hidden=True, help="End when standard input does.")
 
 
 @click.command()
 @click.option("-m", "--model", default="pocket", show_default=True, help="As of transcribe.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Precision.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes with an engine.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address of API and page.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), help="Theirs; 0: any free one.  [default: 8321, or if taken any free one]"
+)
 @click.option("--store", metavar="URL", help="s3://bucket/prefix?endpoint=...  [default: a folder below the home]")
 @click.option("--detach", is_flag=True, help="Return when it is ready; stenopool down ends it.")
 @click.option("--json", "as_json", is_flag=True, help="Print where it is as JSON.")
@@ -100,7 +105,8 @@ def _write_state(config: Config, farm: LocalFarm) -> None:
     from stenopool.local_farm import pids
     from workers.publish import write_atomically
 
-    state = {"pid": os.getpid(), "processes": pids(farm.members)}
+    about = {"url": farm.url, "key": farm.key}
+    state = {"pid": os.getpid(), "processes": pids(farm.members), **about}
     text = json.dumps(state).encode()
     file = _state_file(config)
     if not file.is_file() or file.read_bytes() != text:
@@ -116,6 +122,8 @@ def _say_ready(config: Config, *, as_json: bool) -> None:
         click.echo(json.dumps(places | state, indent=2))
         return
     click.echo(f"the farm is ready: {sum(map(len, state['processes'].values()))} processes, all in {config.farm}")
+    click.echo(f"its page and its API are at {state['url']}")
+    click.echo(f"their key is {state['key']}")
     click.echo("hand something in with: stenopool submit FILE --wait")
 
 
@@ -196,7 +204,7 @@ def _alive(pid: int) -> bool:
     required=True,
     help="What it does; all but engine may be given together.",
 )
-@_SUPERVISED
+@SUPERVISED
 @loading_options
 def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
     """Be a worker of a farm, until a signal ends it: SIGTERM ends what is begun, a second one gives it back.
@@ -213,7 +221,7 @@ def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
 
     if ENGINE in roles and len(roles) > 1:
         raise UsageError("an engine has its process for itself: leave the other roles to another worker")
-    _supervise(supervised)
+    supervise(supervised)
     loading = taken_loading(arguments)
     config = Config.from_env()
     farm = Farm.find(config)
@@ -229,7 +237,7 @@ def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
 
 
 @click.command()
-@_SUPERVISED
+@SUPERVISED
 @click.pass_context
 def scheduler(context: click.Context, supervised: bool) -> None:
     """Be the scheduler of a farm, until a signal ends it. Where there are several, one of them leads.
@@ -246,7 +254,7 @@ def scheduler(context: click.Context, supervised: bool) -> None:
     from workers.post import Post
     from workers.webhooks import delivering
 
-    _supervise(supervised)
+    supervise(supervised)
     config = Config.from_env()
     farm = Farm.find(config)
     try:
@@ -307,7 +315,8 @@ def migrate() -> None:
     click.echo(f"went through {', '.join(steps)}" if steps else "it is up to date")
 
 
-def _supervise(supervised: bool) -> None:
+def supervise(supervised: bool) -> None:
+    """Log as a process of a farm does; end with whoever started it, if he is to be outlived by nobody."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     for chatty in ("celery", "kombu", "amqp", "jax", "alembic", "botocore", "boto3", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

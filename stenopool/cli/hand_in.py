@@ -16,7 +16,7 @@ import click
 
 from stenopool.cli.channels import channels_options, taken_channels
 from stenopool.cli.delivery import delivery_options, taken_delivery
-from stenopool.cli.desk import record_of, wait_until_ended
+from stenopool.cli.desk import wait_until_ended
 from stenopool.cli.options import SectionedCommand, decoding_options, taken
 from stenopool.cli.transcribe import FAILED, OK, error_line, output_stems, redact_option, spooled_stdin
 from stenopool.config import Config
@@ -172,6 +172,8 @@ def submit(
             hand.code = max(hand.code, wait_until_ended(farm, ids, quiet=as_json))
             hand.accepted = [farm.desk.submission(id) for id in ids]
         if as_json:
+            from workers.shown import record_of
+
             click.echo(json.dumps([record_of(one) for one in hand.accepted], indent=2))
     context.exit(hand.code)
 
@@ -340,6 +342,8 @@ def _watch_of(farm: Farm, place: str, terms: Terms, settle: float) -> Watch | Fe
 
 def _look(watch: Watch | FeedWatch, *, as_json: bool) -> int:
     """Look once, and tell what was taken; the exit code that says so."""
+    from workers.shown import record_of
+
     code = OK
     for found in watch.look():
         if isinstance(found.outcome, StenopoolError):

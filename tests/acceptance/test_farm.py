@@ -123,12 +123,14 @@ def test_it_says_where_it_is(farm: Farm) -> None:
     assert {role: len(pids) for role, pids in farm.where["processes"].items()} == {
         "scheduler": 1,
         "ingest+merge+publish": 1,
+        "api": 1,
         "engine": 2,
     }
     status = json.loads(farm.run("status", "--json"))
     assert {(one["role"], one["state"]) for one in status["workers"]} == {
         ("scheduler", "working"),
         ("ingest+merge+publish", "working"),
+        ("api", "working"),
         ("engine", "working"),
     }
 
