@@ -10,10 +10,10 @@ PYTHON ?= $(firstword $(shell for p in python3.13 python3.12 python3.11 python3;
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test test-s3 drill check parity bench lock clean
+.PHONY: help setup demo test test-s3 drill check reference parity bench lock clean
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Stenopool needs Python 3.11 or newer: install it, or name it with make PYTHON=..."; exit 1; }
@@ -52,6 +52,9 @@ check: $(VENV)/dev ## Lint, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+reference: $(VENV)/dev ## Write docs/reference anew, from --help, settings and OpenAPI
+	$(BIN)/python docs/make_reference.py
 
 # The reference implementations have an environment of their own. openai-whisper goes in alone: it asks for a compiler of
 # GPU kernels that nothing here needs.
