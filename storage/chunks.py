@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Engine, Float, Select, Update, bindparam, 
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
-from storage.conditions import lapsed
+from storage.conditions import in_peace, lapsed
 from storage.database import database_clock
 from storage.holding import held_of, hold, is_held
 from storage.records import record_of_result
@@ -113,7 +113,7 @@ _WANTED = _taking(_READY.where(_NAMED, ChunkRow.crashes == 0).order_by(*CHUNK_KE
 _WANTED_HERE = _taking(_HERE.where(_NAMED, ChunkRow.crashes == 0).order_by(*CHUNK_KEY))
 _IN_TURN = _taking(_HERE.where(ChunkRow.crashes == 0).order_by(*_TURN))
 _SUSPECTS = _taking(_HERE.where(ChunkRow.crashes == 1).order_by(*_TURN))
-_ALONE = _taking(_HERE.where(ChunkRow.crashes > 1).order_by(*_TURN))
+_ALONE = _taking(_HERE.where(ChunkRow.crashes > 1, in_peace(bindparam("seconds", type_=Float))).order_by(*_TURN))
 
 #: Those that are leased under these fences.
 _MINE = (
@@ -185,7 +185,10 @@ class Chunks(Transactions):
             return self._take(session, _WANTED, worker, len(chunks), wanted=chunks)
 
     def claim_suspects(self, worker: str, engine_key: str) -> list[Claim]:
-        """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone."""
+        """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone.
+
+        One alone only while no other worker dies: it would be the third with this chunk.
+        """
         with self._transaction() as session:
             return self._take(session, _SUSPECTS, worker, SUSPECTS, engine=engine_key) or self._take(
                 session, _ALONE, worker, 1, engine=engine_key
@@ -278,6 +281,7 @@ class Chunks(Transactions):
                         lease_until=None,
                         hinted_at=None,
                         crashes=ChunkRow.crashes + 1,
+                        blamed_at=database_clock(),
                     )
                 )
             quarantined = [row for row in expired if row.crashes + 1 >= DEATHS]
@@ -300,6 +304,7 @@ class Chunks(Transactions):
                 state=ChunkState.DONE,
                 result=record_of_result(result),
                 crashes=DEATHS,
+                blamed_at=database_clock(),
                 worker=None,
                 lease_until=None,
             )

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from math import inf
 
-from sqlalchemy import ColumnElement, bindparam, case, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Engine, bindparam, case, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import SAMPLE_RATE
-from storage.conditions import lapsed, untold
+from storage.conditions import in_peace, lapsed, untold
 from storage.database import database_clock
+from storage.desk import LEASE
 from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, ShareRow, TenantRow, TranscriptRow, TranscriptState
 from storage.transactions import Transactions
 
@@ -38,7 +39,15 @@ class Hint:
 
 
 class Window(Transactions):
-    """What the dispatcher asks and decides."""
+    """What the dispatcher asks and decides.
+
+    Args:
+        lease: seconds that the workers' claims are good for.
+    """
+
+    def __init__(self, engine: Engine, *, lease: float = LEASE) -> None:
+        super().__init__(engine)
+        self._lease = lease
 
     def waiting(self) -> list[tuple[str, int]]:
         """Engine key and lane of all that waits to be made ready."""
@@ -145,6 +154,7 @@ class Window(Transactions):
                     ChunkRow.lane == lane,
                     ChunkRow.state == ChunkState.READY,
                     untold(ChunkRow, again_after),
+                    or_(ChunkRow.crashes < 2, in_peace(self._lease)),
                 )
                 .order_by(ChunkRow.rank, *CHUNK_KEY)
                 .limit(limit)
