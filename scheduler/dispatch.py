@@ -101,7 +101,7 @@ class Dispatcher:
         self._chunks = Chunks(engine)
         self._desk = Desk(engine)
         self._fleet = Fleet(engine)
-        self._window = Window(engine)
+        self._window = Window(engine, lease=lease)
         self._outbox = Outbox(engine)
         self._campaigner = Campaigner(engine)
         self._leadership = Leadership(engine)

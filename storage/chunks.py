@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Float, Select, Update, bindparam, case, select, tuple_, update
+from sqlalchemy import ColumnElement, Engine, Float, Select, Update, bindparam, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
-from storage.conditions import lapsed
+from storage.conditions import in_peace, lapsed
 from storage.database import database_clock
 from storage.holding import held_of, hold, is_held
 from storage.records import record_of_result
@@ -97,7 +98,6 @@ def _taking(ready: Select[int, int]) -> Update:
             lease_until=database_clock() + bindparam("seconds", type_=Float),
         )
         .returning(*CHUNK_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.fence, ChunkRow.speech, ChunkRow.carried)
-        .execution_options(synchronize_session=False)
     )
 
 
@@ -113,13 +113,37 @@ _WANTED = _taking(_READY.where(_NAMED, ChunkRow.crashes == 0).order_by(*CHUNK_KE
 _WANTED_HERE = _taking(_HERE.where(_NAMED, ChunkRow.crashes == 0).order_by(*CHUNK_KEY))
 _IN_TURN = _taking(_HERE.where(ChunkRow.crashes == 0).order_by(*_TURN))
 _SUSPECTS = _taking(_HERE.where(ChunkRow.crashes == 1).order_by(*_TURN))
-_ALONE = _taking(_HERE.where(ChunkRow.crashes > 1).order_by(*_TURN))
+_ALONE = _taking(_HERE.where(ChunkRow.crashes > 1, in_peace(bindparam("seconds", type_=Float))).order_by(*_TURN))
 
+#: Those that are leased under these fences.
+_MINE = (
+    select(*CHUNK_KEY)
+    .where(
+        tuple_(*CHUNK_KEY, ChunkRow.fence).in_(bindparam("fences", expanding=True)),
+        ChunkRow.state == ChunkState.LEASED,
+    )
+    .order_by(*CHUNK_KEY)
+    .with_for_update()
+)
 #: Keeps a result. A list of values would be one statement, too, but one that is compiled anew each time.
 _KEEP = (
     update(ChunkRow)
     .where(ChunkRow.transcript_id == bindparam("of"), ChunkRow.index == bindparam("at"))
     .values(state=ChunkState.DONE, result=bindparam("heard"), worker=None, lease_until=None)
+)
+
+#: Counts so many chunks of each of these transcripts down.
+_COUNT_DOWN = (
+    update(TranscriptRow)
+    .where(TranscriptRow.id.in_(bindparam("of", expanding=True)))
+    .values(chunks_open=TranscriptRow.chunks_open - bindparam("n"))
+    .returning(
+        TranscriptRow.id,
+        TranscriptRow.chunks_open,
+        TranscriptRow.sequential,
+        TranscriptRow.paused,
+        TranscriptRow.state,
+    )
 )
 
 
@@ -146,7 +170,9 @@ class Chunks(Transactions):
         Those that a worker died with are left for `claim_suspects`.
         """
         claims: list[Claim] = []
-        with self._transaction() as session:
+        # A claim that is undone, as the database's machine failed, does no harm: whoever has the chunk next has it by
+        # the same fence, and the first result of either is kept.
+        with self._transaction_soon() as session:
             if wanted:
                 claims = self._take(session, _WANTED_HERE, worker, limit, engine=engine_key, wanted=wanted)
             if len(claims) < limit:
@@ -159,7 +185,10 @@ class Chunks(Transactions):
             return self._take(session, _WANTED, worker, len(chunks), wanted=chunks)
 
     def claim_suspects(self, worker: str, engine_key: str) -> list[Claim]:
-        """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone."""
+        """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone.
+
+        One alone only while no other worker dies: it would be the third with this chunk.
+        """
         with self._transaction() as session:
             return self._take(session, _SUSPECTS, worker, SUSPECTS, engine=engine_key) or self._take(
                 session, _ALONE, worker, 1, engine=engine_key
@@ -167,10 +196,11 @@ class Chunks(Transactions):
 
     def _take(self, session: Session, taking: Update, worker: str, limit: int, **which: Any) -> list[Claim]:
         given = {"by": worker, "seconds": self.lease, "most": max(0, limit), **which}
-        rows = session.execute(taking, given).all()
+        # By the connection: the session itself looks at each statement for twice as long as all of this takes.
+        rows = session.connection().execute(taking, given)
         return [
             Claim(transcript=transcript, chunk=_chunk(index, start, end, speech), fence=fence, carried=carried)
-            for transcript, index, start, end, fence, speech, carried in sorted(rows, key=lambda row: row[:2])
+            for transcript, index, start, end, fence, speech, carried in sorted(rows, key=itemgetter(0, 1))
         ]
 
     def renew(self, worker: str) -> None:
@@ -251,6 +281,7 @@ class Chunks(Transactions):
                         lease_until=None,
                         hinted_at=None,
                         crashes=ChunkRow.crashes + 1,
+                        blamed_at=database_clock(),
                     )
                 )
             quarantined = [row for row in expired if row.crashes + 1 >= DEATHS]
@@ -273,6 +304,7 @@ class Chunks(Transactions):
                 state=ChunkState.DONE,
                 result=record_of_result(result),
                 crashes=DEATHS,
+                blamed_at=database_clock(),
                 worker=None,
                 lease_until=None,
             )
@@ -307,44 +339,31 @@ class Chunks(Transactions):
     @staticmethod
     def _finish(session: Session, finished: Mapping[tuple[int, int], Finished]) -> list[tuple[int, int]]:
         """Keep results by transcript and index; returns those that were leased under these fences, in their order."""
+        connection = session.connection()
         fences = [(*key, one.claim.fence) for key, one in finished.items()]
-        mine = session.execute(
-            select(*CHUNK_KEY)
-            .where(tuple_(*CHUNK_KEY, ChunkRow.fence).in_(fences), ChunkRow.state == ChunkState.LEASED)
-            .order_by(*CHUNK_KEY)
-            .with_for_update()
-        )
-        kept = [(transcript, index) for transcript, index in mine]
+        kept = [(transcript, index) for transcript, index in connection.execute(_MINE, {"fences": fences})]
         if kept:
             results = [{"of": key[0], "at": key[1], "heard": dict(finished[key].result)} for key in kept]
-            session.connection().execute(_KEEP, results)
+            connection.execute(_KEEP, results)
         return kept
 
     @staticmethod
     def _count_down(session: Session, done: Mapping[int, int]) -> dict[int, _Counted]:
         """So many chunks of each transcript are done."""
-        if not done:
-            return {}
-        # Locked in order: two who keep chunks of the same transcripts never wait for each other.
-        session.execute(
-            select(TranscriptRow.id).where(TranscriptRow.id.in_(done)).order_by(TranscriptRow.id).with_for_update()
-        )
-        rows = session.execute(
-            update(TranscriptRow)
-            .where(TranscriptRow.id.in_(done))
-            .values(chunks_open=TranscriptRow.chunks_open - case(dict(done), value=TranscriptRow.id))
-            .returning(
-                TranscriptRow.id,
-                TranscriptRow.chunks_open,
-                TranscriptRow.sequential,
-                TranscriptRow.paused,
-                TranscriptRow.state,
+        connection = session.connection()
+        if len(done) > 1:  # locked in order: two who keep chunks of the same transcripts never wait for each other
+            connection.execute(
+                select(TranscriptRow.id).where(TranscriptRow.id.in_(done)).order_by(TranscriptRow.id).with_for_update()
             )
-            .execution_options(synchronize_session=False)
-        )
+        by_number = defaultdict(list)
+        for transcript, n in done.items():
+            by_number[n].append(transcript)
         return {
             id: _Counted(open=chunks_open, sequential=sequential, held=is_held(paused=paused, state=state))
-            for id, chunks_open, sequential, paused, state in rows
+            for n, transcripts in by_number.items()
+            for id, chunks_open, sequential, paused, state in connection.execute(
+                _COUNT_DOWN, {"n": n, "of": transcripts}
+            )
         }
 
     @staticmethod

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from select import POLLIN, poll
 from typing import Any
 
 from sqlalchemy import (
@@ -26,7 +27,7 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -110,9 +111,8 @@ def _postgres(url: str) -> Engine:
         raise LedgerError("STENOPOOL_DATABASE is no URL of a database: postgresql://user:password@host/name") from None
     if parsed.get_backend_name() != "postgresql":
         raise LedgerError(f"{parsed.get_backend_name()}: a farm's ledger is kept by Postgres; name one")
-    return create_engine(
+    engine = create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
-        pool_pre_ping=True,  # a connection that the server closed is replaced, not failed with
         pool_recycle=1800,
         executemany_mode="values_plus_batch",  # many updates go there and back once, not each for itself
         connect_args={
@@ -126,6 +126,20 @@ def _postgres(url: str) -> Engine:
             "tcp_user_timeout": 60_000,
         },
     )
+
+    @event.listens_for(engine, "checkout")
+    def _ask(connection: Any, *_: Any) -> None:
+        # A connection that the server closed is replaced, not failed with. There is something to be read from it then:
+        # to ask each time, as `pool_pre_ping` does, is a way there and back more for each transaction.
+        heard = poll()
+        heard.register(connection.fileno(), POLLIN)
+        if heard.poll(0):
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error:
+                raise InvalidatePoolError from None
+
+    return engine
 
 
 def _sqlite(path: Path) -> Engine:

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0010"
+REVISION = "0012"
 
 
 class Lane(IntEnum):
@@ -371,6 +371,12 @@ class ChunkRow(Base):
             postgresql_where=text("state = 'ready'"),
             sqlite_where=text("state = 'ready'"),
         ),
+        Index(
+            "ix_chunks_blamed",
+            "blamed_at",
+            postgresql_where=text("blamed_at IS NOT NULL"),
+            sqlite_where=text("blamed_at IS NOT NULL"),
+        ),
         ForeignKeyConstraint(["transcript_id"], ["transcripts.id"]),
         # Rows change their state again and again: there is room for it in their own page.
         {"postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.01}},
@@ -390,6 +396,7 @@ class ChunkRow(Base):
     crashes: Mapped[int] = mapped_column(
         SmallInteger, server_default="0", comment="leases of it that ran out; from 1 on it is decoded apart"
     )
+    blamed_at: Mapped[float | None] = mapped_column(comment="database clock; when its lease ran out the last time")
     hinted_at: Mapped[float | None] = mapped_column(comment="database clock; when a worker was last told of it")
     fence: Mapped[int] = mapped_column(
         default=0, comment="raised at each claim; a result under an older one is refused"

@@ -29,6 +29,18 @@ class Transactions:
         with refusals(name_of(self._engine)), Session(self._engine) as session, session.begin():
             yield session
 
+    @contextmanager
+    def _transaction_soon(self) -> Iterator[Session]:
+        """One that the caller does not wait for on its way to the disk.
+
+        Where the database's machine fails, the last of them may be undone, whole, and in the order in which they came:
+        what is committed as ever after one of them is not kept without it.
+        """
+        with self._transaction() as session:
+            if session.get_bind().dialect.name == "postgresql":  # SQLite does so anyway
+                session.connection().exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            yield session
+
     def _alone(self, session: Session, *keys: str) -> None:
         """Nobody else is at these keys until the end of the transaction: who comes, waits, and sees what it did.
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from heapq import heapify, heappop, heapreplace
+from math import inf
 
-from sqlalchemy import ColumnElement, case, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Engine, bindparam, case, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import SAMPLE_RATE
-from storage.conditions import lapsed, untold
+from storage.conditions import in_peace, lapsed, untold
 from storage.database import database_clock
+from storage.desk import LEASE
 from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, ShareRow, TenantRow, TranscriptRow, TranscriptState
 from storage.transactions import Transactions
 
@@ -37,7 +39,15 @@ class Hint:
 
 
 class Window(Transactions):
-    """What the dispatcher asks and decides."""
+    """What the dispatcher asks and decides.
+
+    Args:
+        lease: seconds that the workers' claims are good for.
+    """
+
+    def __init__(self, engine: Engine, *, lease: float = LEASE) -> None:
+        super().__init__(engine)
+        self._lease = lease
 
     def waiting(self) -> list[tuple[str, int]]:
         """Engine key and lane of all that waits to be made ready."""
@@ -67,42 +77,41 @@ class Window(Transactions):
     def admit(self, engine_key: str, lane: int, room: int) -> int:
         """Make chunks ready until that many are, tenant after tenant; returns how many were made so."""
         with self._transaction() as session:
-            free = room - self._ready(session, engine_key, lane)  # counted once: meanwhile workers only take some away
+            # Looked at once: meanwhile workers only take some away, and the present only goes on.
+            free = room - self._ready(session, engine_key, lane)
+            turns = self._turns(session, engine_key, lane) if free > 0 else []
         admitted = 0
-        while admitted < free:
-            with self._transaction() as session:  # one slice each: nobody waits long for its locks
-                if (turn := self._turn(session, engine_key, lane)) is None:
-                    break
-                admitted += self._admit(session, *turn, min(SLICE, free - admitted))
+        while turns and admitted < free:
+            start, _, tenant, weight = turns[0]
+            with self._transaction_soon() as session:  # one slice each: nobody waits long for its locks
+                spans = self._admit(session, (engine_key, lane, tenant), start, min(SLICE, free - admitted))
+                if spans is None:  # nothing of theirs waits any more, or another dispatcher has it
+                    heappop(turns)
+                    continue
+                had = start + sum(end - begin for begin, end in spans) / SAMPLE_RATE / weight
+                self._charge(session, tenant, lane, had)
+            heapreplace(turns, (had, had, tenant, weight))
+            admitted += len(spans)
         return admitted
 
-    def _turn(self, session: Session, engine_key: str, lane: int) -> tuple[int, ShareRow, float] | None:
-        """The transcript whose turn it is, its tenant's share, and the lane's virtual time; None where none waits."""
+    def _turns(self, session: Session, engine_key: str, lane: int) -> list[tuple[float, float, str, float]]:
+        """Tenants of whom something waits, as a heap: start tag, virtual time so far, name, weight.
+
+        Of those who are behind the present, who waits for longest goes first: else the same few always would.
+        """
         now = self._virtual_time(session, lane)
         mine = (*_ADMISSIBLE, TranscriptRow.engine_key == engine_key, TranscriptRow.lane == lane)
-        tenants = select(TranscriptRow.tenant).where(*mine).distinct()
-        for tenant in session.scalars(
-            select(TenantRow.name)
+        rows = session.execute(
+            select(TenantRow.name, TenantRow.weight, ShareRow.virtual_time)
             .outerjoin(ShareRow, (ShareRow.tenant == TenantRow.name) & (ShareRow.lane == lane))
-            .where(TenantRow.name.in_(tenants))
-            # Of those who are behind the present, who waits for longest: else the same few would always go first.
-            .order_by(_at_least(ShareRow.virtual_time, now), ShareRow.virtual_time.asc().nulls_first(), TenantRow.name)
-        ):
-            transcript = session.scalar(
-                select(TranscriptRow.id)
-                .where(*mine, TranscriptRow.tenant == tenant)
-                .order_by(TranscriptRow.deadline_at.asc().nulls_last(), TranscriptRow.priority.desc(), TranscriptRow.id)
-                .limit(1)
-                .with_for_update(skip_locked=True)
-            )
-            if transcript is None:  # another dispatcher has it
-                continue
-            share = session.get(ShareRow, (tenant, lane))
-            if share is None:
-                share = ShareRow(tenant=tenant, lane=lane, virtual_time=now)
-                session.add(share)
-            return transcript, share, max(share.virtual_time, now)
-        return None
+            .where(TenantRow.name.in_(select(TranscriptRow.tenant).where(*mine).distinct()))
+        )
+        turns = [
+            (now, -inf, tenant, weight) if had is None else (max(had, now), had, tenant, weight)
+            for tenant, weight, had in rows
+        ]
+        heapify(turns)
+        return turns
 
     @staticmethod
     def _virtual_time(session: Session, lane: int) -> float:
@@ -115,33 +124,25 @@ class Window(Transactions):
         return session.scalar(select(func.max(ShareRow.virtual_time)).where(ShareRow.lane == lane)) or 0.0
 
     @staticmethod
-    def _admit(session: Session, transcript: int, share: ShareRow, start: float, limit: int) -> int:
-        """Make the next chunks of a transcript, which is locked, ready, and charge the tenant for them."""
-        sequential = session.scalar(select(TranscriptRow.sequential).where(TranscriptRow.id == transcript))
-        chosen = (
-            select(*CHUNK_KEY)
-            .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.WAITING)
-            .order_by(ChunkRow.index)
-            .limit(1 if sequential else limit)
-            .cte("chosen")
-        )
-        spans = session.execute(
-            update(ChunkRow)
-            # Nobody else changes what waits; to say the state again has Postgres look through all that are in it.
-            .where(tuple_(*CHUNK_KEY).in_(select(chosen)))
-            .values(state=ChunkState.READY, rank=round(start * _RANKS), hinted_at=None)
-            .returning(ChunkRow.start, ChunkRow.end)
-            .execution_options(synchronize_session=False)
-        ).all()
-        session.execute(
-            update(TranscriptRow)
-            .where(TranscriptRow.id == transcript)
-            .values(chunks_waiting=TranscriptRow.chunks_waiting - len(spans) if spans else 0)
-            .execution_options(synchronize_session=False)
-        )
-        weight = session.scalar(select(TenantRow.weight).where(TenantRow.name == share.tenant)) or 1.0
-        share.virtual_time = start + sum(end - begin for begin, end in spans) / SAMPLE_RATE / weight
-        return len(spans)
+    def _admit(
+        session: Session, whose: tuple[str, int, str], start: float, limit: int
+    ) -> Sequence[tuple[int, int]] | None:
+        """Make the next chunks of a tenant ready, by engine key, lane and name; their spans. None where none waits."""
+        asked = dict(zip(("engine", "lane", "tenant"), whose, strict=True))
+        connection = session.connection()
+        if (transcript := connection.execute(_NEXT, asked).one_or_none()) is None:
+            return None
+        asked = {"of": transcript.id, "most": 1 if transcript.sequential else limit, "at": round(start * _RANKS)}
+        spans = [(begin, end) for begin, end in connection.execute(_ADMIT, asked)]
+        connection.execute(_ADMITTED, {"of": transcript.id, "n": len(spans)})
+        return spans
+
+    @staticmethod
+    def _charge(session: Session, tenant: str, lane: int, virtual_time: float) -> None:
+        """A tenant has had so much of a lane."""
+        asked = {"whose": tenant, "where": lane, "had": virtual_time}
+        if not session.connection().execute(_CHARGE, asked).rowcount:
+            session.add(ShareRow(tenant=tenant, lane=lane, virtual_time=virtual_time))
 
     def hints(self, engine_key: str, lane: int, limit: int, again_after: float) -> list[Hint]:
         """Ready chunks of which no worker was told, or not for so many seconds, in their order; they count as told."""
@@ -153,6 +154,7 @@ class Window(Transactions):
                     ChunkRow.lane == lane,
                     ChunkRow.state == ChunkState.READY,
                     untold(ChunkRow, again_after),
+                    or_(ChunkRow.crashes < 2, in_peace(self._lease)),
                 )
                 .order_by(ChunkRow.rank, *CHUNK_KEY)
                 .limit(limit)
@@ -220,6 +222,45 @@ _ADMISSIBLE = (
 )
 
 
-def _at_least(value: Any, floor: float) -> ColumnElement[float]:
-    """The greater one of both; the floor where there is no value."""
-    return case((value > floor, value), else_=floor)
+# Put together once: a slice's statements take no longer than that.
+#: A tenant's next transcript.
+_NEXT = (
+    select(TranscriptRow.id, TranscriptRow.sequential)
+    .where(
+        *_ADMISSIBLE,
+        TranscriptRow.engine_key == bindparam("engine"),
+        TranscriptRow.lane == bindparam("lane"),
+        TranscriptRow.tenant == bindparam("tenant"),
+    )
+    .order_by(TranscriptRow.deadline_at.asc().nulls_last(), TranscriptRow.priority.desc(), TranscriptRow.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+#: Its next chunks. Nobody else changes what waits; to say the state again has Postgres look through all that are in it.
+_ADMIT = (
+    update(ChunkRow)
+    .where(
+        tuple_(*CHUNK_KEY).in_(
+            select(
+                select(*CHUNK_KEY)
+                .where(ChunkRow.transcript_id == bindparam("of"), ChunkRow.state == ChunkState.WAITING)
+                .order_by(ChunkRow.index)
+                .limit(bindparam("most"))
+                .cte("chosen")
+            )
+        )
+    )
+    .values(state=ChunkState.READY, rank=bindparam("at"), hinted_at=None)
+    .returning(ChunkRow.start, ChunkRow.end)
+)
+#: So many fewer of its chunks wait; none where none was found.
+_ADMITTED = (
+    update(TranscriptRow)
+    .where(TranscriptRow.id == bindparam("of"))
+    .values(chunks_waiting=case((bindparam("n") > 0, TranscriptRow.chunks_waiting - bindparam("n")), else_=0))
+)
+_CHARGE = (
+    update(ShareRow)
+    .where(ShareRow.tenant == bindparam("whose"), ShareRow.lane == bindparam("where"))
+    .values(virtual_time=bindparam("had"))
+)

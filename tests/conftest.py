@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from storage.s3 import S3Store
     from tests.farms import HandFarm
     from tests.proxy import Proxy
+    from tests.servers import Ledgers
 
 # Read by JAX where it is first imported: nothing is promoted silently, neither dtypes nor ranks.
 os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
@@ -117,24 +118,22 @@ def database_url(postgres_server: Postgres) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def ledger_template(postgres_server: Postgres) -> Iterator[str]:
-    """The name of a Postgres database with an empty ledger, to be copied: that takes a fraction of migrating."""
+def ledgers(postgres_server: Postgres) -> Iterator[Ledgers]:
+    """Postgres databases with an empty ledger: copies of one, as that takes a fraction of migrating."""
     from sqlalchemy import make_url
 
     from storage.database import make_or_migrate
-    from tests.servers import fresh_database
+    from tests.servers import Ledgers, fresh_database
 
     with fresh_database(postgres_server) as url:
         make_or_migrate(url)
-        yield make_url(url).database or ""
+        yield Ledgers(postgres_server, make_url(url).database or "")
 
 
 @pytest.fixture
-def ledger_url(postgres_server: Postgres, ledger_template: str) -> Iterator[str]:
+def ledger_url(ledgers: Ledgers) -> Iterator[str]:
     """A Postgres database with an empty ledger."""
-    from tests.servers import fresh_database
-
-    with fresh_database(postgres_server, ledger_template) as url:
+    with ledgers.one() as url:
         yield url
 
 

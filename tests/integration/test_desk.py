@@ -12,7 +12,8 @@ from sqlalchemy import Engine, func, select, update
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, QueueFull
 from storage.chunks import SUSPECTS, Finished
-from storage.desk import Desk, Order, Submission
+from storage.conditions import PATIENCE
+from storage.desk import LEASE, Desk, Order, Submission
 from storage.fleet import GONE_AFTER, Fleet, Worker
 from storage.ledger import Ledger, Queued, Source
 from storage.tables import ChunkRow, ChunkState, Lane, SubmissionRow, SubmissionState, TranscriptRow, WorkerRow
@@ -76,6 +77,11 @@ class Farm:
         with self.engine.begin() as connection:
             for row in (ChunkRow, TranscriptRow, SubmissionRow):
                 connection.execute(update(row).where(row.lease_until.is_not(None)).values(lease_until=0))
+
+    def later(self, seconds: float) -> None:
+        """Whoever has died did so that much longer ago."""
+        with self.engine.begin() as connection:
+            connection.execute(update(ChunkRow).values(blamed_at=ChunkRow.blamed_at - seconds))
 
 
 @pytest.fixture
@@ -362,6 +368,7 @@ def test_who_dies_in_company_is_tried_apart_and_then_quarantined(farm: Farm) -> 
             died_with.append(len(claims))
             farm.expire()
             farm.ledger.sweep_crashed()
+            farm.later(LEASE)
         else:
             farm.ledger.finish_all([Finished(claim, {"heard": claim.index}) for claim in claims])
             done.update(claim.index for claim in claims)
@@ -371,6 +378,50 @@ def test_who_dies_in_company_is_tried_apart_and_then_quarantined(farm: Farm) -> 
     results = farm.ledger.results(transcript)
     assert results[2]["failed"] == f"{1 + len(died_with)} workers died with it"
     assert farm.ledger.work(transcript).chunks_open == 0
+
+
+def test_where_workers_die_all_the_time_nobody_is_blamed_for_it(farm: Farm) -> None:
+    """A chunk whose third worker would die with it waits until none does; at last it is tried all the same."""
+    farm.planned(chunks=3)
+    farm.window.admit(ENGINE, Lane.NORMAL, 3)
+    farm.ledger.claim_queued("w", ENGINE, 1)
+    for _ in range(2):
+        farm.expire()
+        farm.ledger.sweep_crashed()
+        farm.ledger.claim_suspects("w", ENGINE)
+    assert farm.ledger.claim_suspects("w", ENGINE) == []
+    assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [1, 2], "nobody is told of it"
+
+    farm.later(LEASE)
+    farm.ledger.claim_queued("another", ENGINE, 1)
+    farm.expire()
+    farm.ledger.sweep_crashed()
+    done = [Finished(claim, {}) for claim in farm.ledger.claim_suspects("w", ENGINE)]
+    farm.ledger.finish_all(done)
+    assert [one.claim.index for one in done] == [1]
+    assert farm.ledger.claim_suspects("w", ENGINE) == [], "another has died just now"
+
+    farm.later(LEASE)
+    assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [0, 2]
+    assert [claim.index for claim in farm.ledger.claim_suspects("w", ENGINE)] == [0]
+
+
+def test_who_waits_for_peace_does_not_wait_for_ever(farm: Farm) -> None:
+    """A machine that fails again and again keeps no recording from its end."""
+    farm.planned(chunks=2)
+    farm.window.admit(ENGINE, Lane.NORMAL, 2)
+    farm.ledger.claim_queued("w", ENGINE, 1)
+    for _ in range(2):
+        farm.expire()
+        farm.ledger.sweep_crashed()
+        farm.ledger.claim_suspects("w", ENGINE)
+    farm.later(PATIENCE * LEASE)
+    farm.ledger.claim_queued("another", ENGINE, 1)
+    farm.expire()
+    farm.ledger.sweep_crashed()
+    farm.ledger.finish_all([Finished(claim, {}) for claim in farm.ledger.claim_suspects("w", ENGINE)])
+
+    assert [claim.index for claim in farm.ledger.claim_suspects("w", ENGINE)] == [0]
 
 
 def test_a_chunk_that_is_given_back_is_nobodys_fault(farm: Farm) -> None:

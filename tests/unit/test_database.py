@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import NullPool, create_engine, select, text
 from sqlalchemy.exc import IntegrityError
 
 import storage.database
@@ -100,6 +100,22 @@ def test_the_clock_is_the_databases(tmp_path: Path) -> None:
 
     assert before - 0.01 <= now <= after + 0.01
     assert now == again
+
+
+def test_a_connection_that_the_server_closed_is_replaced(ledger_url: str) -> None:
+    """Whoever asks next does not notice."""
+    database = open_database(ledger_url)
+    others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database()"
+    with database.connect() as one, database.connect() as another:
+        served = [connection.scalar(text("SELECT pg_backend_pid()")) for connection in (one, another)]
+    with closing(create_engine(ledger_url, poolclass=NullPool).connect()) as connection:
+        ended = connection.scalars(text(f"{others} AND pid <> pg_backend_pid()")).all()
+    with database.connect() as one, database.connect() as another:
+        serving = [connection.scalar(text("SELECT pg_backend_pid()")) for connection in (one, another)]
+    database.dispose()
+
+    assert ended == [True, True]
+    assert set(served).isdisjoint(serving)
 
 
 def test_many_first_openings_at_once(tmp_path: Path) -> None:

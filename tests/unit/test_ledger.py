@@ -336,6 +336,22 @@ def test_each_finish_counts_once(ledger: Ledger) -> None:
     assert ledger.work(bystander.id) == bystander
 
 
+def test_a_claim_that_the_database_forgot(engine: Engine, ledger: Ledger) -> None:
+    """Its machine failed: who claims next has the same fence, the first of both results is kept, and counted once."""
+    work = plan(ledger, 2)
+    [forgotten] = ledger.claim("ada", [work.id], 1)
+    before = {"state": "ready", "worker": None, "lease_until": None, "fence": forgotten.fence - 1, "attempt": 0}
+    with engine.begin() as connection:
+        connection.execute(update(ChunkRow).where(ChunkRow.index == forgotten.index).values(before))
+    [again] = ledger.claim("bob", [work.id], 1)
+
+    assert again.fence == forgotten.fence
+    assert ledger.finish(forgotten, {"from": "ada"}) == 1
+    assert ledger.finish(again, {"from": "bob"}) is None
+    assert table(engine, work.id)[0]["result"] == {"from": "ada"}
+    assert ledger.work(work.id).chunks_open == 1
+
+
 def test_a_late_result_is_refused(engine: Engine, ledger: Ledger) -> None:
     """A worker that was taken for dead comes back: under its old fence it changes nothing, counter included."""
     work = plan(ledger, 2)
