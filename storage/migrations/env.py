@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
+from storage.admin_role import make_reader
 from storage.database import revision
 from storage.tables import REVISION, Base
 from storage.views import drop_views, make_views
@@ -17,5 +18,5 @@ context.configure(
 )
 drop_views(connection)  # no column can change that a view reads
 context.run_migrations()
-if revision(connection) == REVISION:
-    make_views(connection)
+if revision(connection) == REVISION and make_views(connection):
+    make_reader(connection)

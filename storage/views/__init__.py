@@ -15,6 +15,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from storage.views import farm, trouble, work
+from storage.views.statements import FUNCTIONS
 from storage.views.view import SCHEMA, View
 
 __all__ = ["SCHEMA", "VIEWS", "View", "drop_views", "make_views", "view_named"]
@@ -55,6 +56,8 @@ def make_views(connection: Connection) -> bool:
         connection.exec_driver_sql(f"COMMENT ON VIEW {SCHEMA}.{view.name} IS {_quoted(view.help)}")
         for name, help in view.columns:
             connection.exec_driver_sql(f'COMMENT ON COLUMN {SCHEMA}.{view.name}."{name}" IS {_quoted(help)}')
+    for function in FUNCTIONS:
+        connection.exec_driver_sql(function)
     return True
 
 

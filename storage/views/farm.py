@@ -99,8 +99,7 @@ SLA = View(
     name="sla",
     help="how long it takes, and whether deadlines are kept, by lane",
     order=(
-        "array_position(ARRAY['hour', 'day', 'week'], period), "
-        "array_position(ARRAY['urgent', 'normal', 'bulk'], lane)"
+        "array_position(ARRAY['hour', 'day', 'week'], period), array_position(ARRAY['urgent', 'normal', 'bulk'], lane)"
     ),
     columns=(
         ("period", "what ended in the last hour, day or week"),

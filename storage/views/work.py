@@ -222,7 +222,8 @@ CAMPAIGNS = View(
     sql=f"""
 SELECT c.id, c.tenant, c.name, c.state, {lane("c.lane")} AS lane, c.model, coalesce(i.items, 0)::int AS items,
     coalesce(i.problems, 0)::int AS problems, coalesce(i.duplicates, 0)::int AS duplicates,
-    coalesce(s.submitted, 0)::int AS submitted, coalesce(s.ended, 0)::int AS ended, coalesce(s.failed, 0)::int AS failed,
+    coalesce(s.submitted, 0)::int AS submitted, coalesce(s.ended, 0)::int AS ended,
+    coalesce(s.failed, 0)::int AS failed,
     to_timestamp(c.deadline_at) AS deadline_at, to_timestamp(c.created_at) AS created_at,
     to_timestamp(c.started_at) AS started_at
 FROM campaigns c
