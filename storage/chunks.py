@@ -14,6 +14,7 @@ from stenopool.domain import Chunk, ChunkResult, Span
 from storage.conditions import lapsed
 from storage.database import database_clock
 from storage.holding import held_of, hold, is_held
+from storage.pausing import Paused, paused_now
 from storage.records import record_of_result
 from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, TranscriptRow
 from storage.transactions import Transactions
@@ -339,12 +340,20 @@ class Chunks(Transactions):
                 TranscriptRow.sequential,
                 TranscriptRow.paused,
                 TranscriptRow.state,
+                TranscriptRow.tenant,
+                TranscriptRow.lane,
             )
             .execution_options(synchronize_session=False)
-        )
+        ).all()
+        # Asked only where a next chunk would be ready by it.
+        paused = paused_now(session) if any(row.sequential for row in rows) else Paused()
         return {
-            id: _Counted(open=chunks_open, sequential=sequential, held=is_held(paused=paused, state=state))
-            for id, chunks_open, sequential, paused, state in rows
+            row.id: _Counted(
+                open=row.chunks_open,
+                sequential=row.sequential,
+                held=is_held(paused=row.paused or paused.has(row.tenant, row.lane), state=row.state),
+            )
+            for row in rows
         }
 
     @staticmethod
