@@ -120,8 +120,8 @@ def part(**changes: object) -> Situation:
         (
             part(suspects=4, deaths=2, leased=4),
             [
-                "suspects: 4 chunks of transcript 3 are tried apart from others: 2 workers died with the worst of them; at "
-                "three it is a gap",
+                "suspects: 4 chunks of transcript 3 are tried apart from others: 2 workers died with the worst of "
+                "them; at three it is a gap",
                 "at_work: 2 of 10 chunks of transcript 3 are done, 4 being decoded, 0 ready",
             ],
         ),
