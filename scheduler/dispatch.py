@@ -148,6 +148,7 @@ class Dispatcher:
         self._outbox.number()
         self._campaigner.tick()
         self._tell_desk()
+        self._window.hold_back()
         batches = self._batches(self._fleet.workers())
         for engine_key, lane in self._window.waiting():
             room = max(LEAST_AHEAD, BATCHES_AHEAD * sum(batches[engine_key]))

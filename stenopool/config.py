@@ -25,6 +25,11 @@ SETTINGS = (
     Setting("STENOPOOL_HOME", "~/.local/share/stenopool", "the ledger and the objects of this machine"),
     Setting("STENOPOOL_CACHE", "~/.cache/stenopool", "compiled programs; safe to delete at any time"),
     Setting("STENOPOOL_DATABASE", "", "a farm's ledger: postgresql://user:password@host/name"),
+    Setting(
+        "STENOPOOL_ADMIN_DATABASE",
+        "",
+        "a login to the farm's Postgres, or a replica, that only reads: for stenopool admin",
+    ),
     Setting("STENOPOOL_BROKER", "", "a farm's Redis: redis://:password@host:6379/0"),
     Setting("STENOPOOL_STORE", "", "a farm's objects: s3://bucket/prefix?endpoint=https://host, or a shared folder"),
     Setting(
@@ -71,6 +76,8 @@ class Config:
     cache: Path
     #: Of a farm; None where there is none, or where `stenopool up` has made one on this machine.
     database: str | None = None
+    #: As who may look and nothing else.
+    admin_database: str | None = None
     broker: str | None = None
     store: str | None = None
     #: Folders, and buckets on other servers than the farm's, to which transcripts may be sent.
@@ -107,6 +114,7 @@ class Config:
             home=_path("STENOPOOL_HOME", env.get("STENOPOOL_HOME") or f"{data}/stenopool"),
             cache=_path("STENOPOOL_CACHE", env.get("STENOPOOL_CACHE") or f"{cache}/stenopool"),
             database=env.get("STENOPOOL_DATABASE") or None,
+            admin_database=env.get("STENOPOOL_ADMIN_DATABASE") or None,
             broker=env.get("STENOPOOL_BROKER") or None,
             store=env.get("STENOPOOL_STORE") or None,
             exports=tuple(filter(None, map(str.strip, env.get("STENOPOOL_EXPORTS", "").split(",")))),

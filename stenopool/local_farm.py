@@ -19,6 +19,7 @@ from stenopool.config import Config
 from stenopool.errors import LedgerUnreachable, UsageError
 from stenopool.servers import Postgres, Redis
 from storage.access import Access, Actor, Scope
+from storage.admin_role import harden
 from storage.database import make_or_migrate
 from workers.farm import Farm, Places, places_file
 from workers.publish import write_atomically
@@ -132,6 +133,8 @@ class LocalFarm:
             places = Places(database=postgres.url, broker=redis.url, store=store)
             make_or_migrate(places.database)
             self._farm = Farm(places, lease=self.config.lease)
+            with self._farm.database.begin() as connection:
+                harden(connection)  # the server is ours alone
             self._port = self._find_port()
             self.key = self._operators_key()
             opened.callback(self._farm.close)

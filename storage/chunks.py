@@ -15,6 +15,7 @@ from stenopool.domain import Chunk, ChunkResult, Span
 from storage.conditions import in_peace, lapsed
 from storage.database import database_clock
 from storage.holding import held_of, hold, is_held
+from storage.pausing import Paused, paused_now
 from storage.records import record_of_result
 from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, TranscriptRow
 from storage.transactions import Transactions
@@ -143,6 +144,8 @@ _COUNT_DOWN = (
         TranscriptRow.sequential,
         TranscriptRow.paused,
         TranscriptRow.state,
+        TranscriptRow.tenant,
+        TranscriptRow.lane,
     )
 )
 
@@ -358,12 +361,20 @@ class Chunks(Transactions):
         by_number = defaultdict(list)
         for transcript, n in done.items():
             by_number[n].append(transcript)
-        return {
-            id: _Counted(open=chunks_open, sequential=sequential, held=is_held(paused=paused, state=state))
+        rows = [
+            row
             for n, transcripts in by_number.items()
-            for id, chunks_open, sequential, paused, state in connection.execute(
-                _COUNT_DOWN, {"n": n, "of": transcripts}
+            for row in connection.execute(_COUNT_DOWN, {"n": n, "of": transcripts})
+        ]
+        # Asked only where a next chunk would be ready by it.
+        paused = paused_now(session) if any(row.sequential for row in rows) else Paused()
+        return {
+            row.id: _Counted(
+                open=row.chunks_open,
+                sequential=row.sequential,
+                held=is_held(paused=row.paused or paused.has(row.tenant, row.lane), state=row.state),
             )
+            for row in rows
         }
 
     @staticmethod

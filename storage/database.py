@@ -32,7 +32,13 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from stenopool.errors import LedgerError, LedgerUnreachable
-from storage import access_tables, campaign_tables, keeping_tables, webhook_tables  # noqa: F401 - their tables are made, too
+from storage import (  # noqa: F401 - their tables are made, too
+    access_tables,
+    admin_tables,
+    campaign_tables,
+    keeping_tables,
+    webhook_tables,
+)
 from storage.search_query import relevance
 from storage.tables import REVISION, Base
 

@@ -26,6 +26,7 @@ from storage.database import database_clock
 from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
 from storage.keys import is_elsewhere
 from storage.outbox import note
+from storage.pausing import paused_now, unpaused
 from storage.search_index import index_shown
 from storage.tables import (
     ENDED,
@@ -253,6 +254,7 @@ class Desk(WaitingRoom):
                     SubmissionRow.state == BEFORE[stage],
                     SubmissionRow.worker.is_(None),
                     SubmissionRow.paused.is_(False),
+                    *unpaused(paused_now(session), SubmissionRow),
                 )
                 .values(
                     state=stage,
@@ -423,29 +425,32 @@ class Desk(WaitingRoom):
     def retry(self, id: int) -> bool:
         """Do again what failed or was cancelled, or the gaps of what has some. False where it is none of these."""
         with self._transaction() as session:
-            self._row(session, id)
-            has_gaps = SubmissionRow.state == SubmissionState.COMPLETED_WITH_GAPS
-            again = session.execute(
-                update(SubmissionRow)
-                .where(SubmissionRow.id == id, SubmissionRow.state.in_(RETRYABLE))
-                .values(
-                    state=SubmissionState.ACCEPTED,
-                    paused=False,  # it may have been given up while it was
-                    settled=case((has_gaps, SubmissionRow.state), else_=null()),
-                    attempt=0,
-                    error=None,
-                    ended_at=None,
-                    not_before=None,
-                    **FREE,
-                )
-                .returning(SubmissionRow.settled)
-                .execution_options(synchronize_session=False)
-            ).all()
-            if again:
-                note(session, [id])
-            if again == [(None,)]:  # what it waited for was given up
-                self._unlink(session, id)
-            return bool(again)
+            return self._retry(session, id)
+
+    def _retry(self, session: Session, id: int) -> bool:
+        self._row(session, id)
+        has_gaps = SubmissionRow.state == SubmissionState.COMPLETED_WITH_GAPS
+        again = session.execute(
+            update(SubmissionRow)
+            .where(SubmissionRow.id == id, SubmissionRow.state.in_(RETRYABLE))
+            .values(
+                state=SubmissionState.ACCEPTED,
+                paused=False,  # it may have been given up while it was
+                settled=case((has_gaps, SubmissionRow.state), else_=null()),
+                attempt=0,
+                error=None,
+                ended_at=None,
+                not_before=None,
+                **FREE,
+            )
+            .returning(SubmissionRow.settled)
+            .execution_options(synchronize_session=False)
+        ).all()
+        if again:
+            note(session, [id])
+        if again == [(None,)]:  # what it waited for was given up
+            self._unlink(session, id)
+        return bool(again)
 
     def _set_paused(self, session: Session, id: int, *, paused: bool) -> bool:
         self._row(session, id)

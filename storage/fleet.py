@@ -33,6 +33,14 @@ class Worker:
     speed: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a worker is asked by whoever runs the farm."""
+
+    #: To end once it has ended what it has begun.
+    drain: bool
+
+
 class Fleet(Transactions):
     """Queries and transitions of workers."""
 
@@ -47,17 +55,17 @@ class Fleet(Transactions):
                 setattr(row, name, value)
             row.seen_at = database_clock()
 
-    def seen(self, id: str) -> bool:
-        """It is alive; False where it counts as gone already, and has to join again."""
+    def seen(self, id: str) -> Asked | None:
+        """It is alive; what it is asked, or None where it counts as gone already, and has to join again."""
         with self._transaction() as session:
-            rows = session.execute(
+            drain = session.scalar(
                 update(WorkerRow)
                 .where(WorkerRow.id == id)
                 .values(seen_at=database_clock())
-                .returning(WorkerRow.id)
+                .returning(WorkerRow.drain)
                 .execution_options(synchronize_session=False)
             )
-            return bool(rows.all())
+            return None if drain is None else Asked(drain=drain)
 
     def leave(self, id: str) -> None:
         """It has ended."""

@@ -1,8 +1,8 @@
 """Holding transcripts: none of their chunks is handed out any more; those that are being decoded end as ever.
 
-A transcript is held while it is paused, and for good once nobody wants it. Who holds one, and who frees chunks of one
-that may be held, has its row locked: so one of the two sees what the other did. Submissions are locked before
-transcripts, and those before each other in the order of their ids.
+A transcript is held while it, its lane or its tenant is paused, and for good once nobody wants it. Who holds one, and
+who frees chunks of one that may be held, has its row locked: so one of the two sees what the other did. Submissions are
+locked before transcripts, and those before each other in the order of their ids.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.orm import Session
 
+from storage.pausing import paused_now
 from storage.tables import (
     ENDED,
     ChunkRow,
@@ -32,13 +33,19 @@ def is_held(*, paused: bool, state: str) -> bool:
 def held_of(session: Session, transcripts: Iterable[int]) -> list[int]:
     """Lock transcripts; those of them that are held."""
     rows = session.execute(
-        select(TranscriptRow.id, TranscriptRow.paused, TranscriptRow.state)
+        select(TranscriptRow.id, TranscriptRow.paused, TranscriptRow.state, TranscriptRow.tenant, TranscriptRow.lane)
         .where(TranscriptRow.id.in_(set(transcripts)))
         .order_by(TranscriptRow.id)
         .with_for_update(key_share=True)
     )
     # Judged after they are locked: a condition would be by what was before.
-    return [id for id, paused, state in rows if is_held(paused=paused, state=state)]
+    found = rows.all()
+    lanes_and_tenants = paused_now(session)
+    return [
+        id
+        for id, paused, state, tenant, lane in found
+        if is_held(paused=paused or lanes_and_tenants.has(tenant, lane), state=state)
+    ]
 
 
 def hold(session: Session, transcript: int, **changes: Any) -> None:
@@ -56,6 +63,29 @@ def hold(session: Session, transcript: int, **changes: Any) -> None:
         .values(chunks_waiting=TranscriptRow.chunks_waiting + len(held), **changes)
         .execution_options(synchronize_session=False)
     )
+
+
+def hold_paused(session: Session) -> None:
+    """What is ready of paused lanes and tenants waits again."""
+    if not (paused := paused_now(session)):
+        return
+    ready = (
+        select(ChunkRow.transcript_id)
+        .join(TranscriptRow, TranscriptRow.id == ChunkRow.transcript_id)
+        .where(
+            ChunkRow.state == ChunkState.READY,
+            or_(TranscriptRow.lane.in_(paused.lanes), TranscriptRow.tenant.in_(paused.tenants)),
+        )
+        .distinct()
+    )
+    locked = session.scalars(
+        select(TranscriptRow.id)
+        .where(TranscriptRow.id.in_(session.scalars(ready).all()))
+        .order_by(TranscriptRow.id)
+        .with_for_update(key_share=True)
+    ).all()
+    for transcript in locked:
+        hold(session, transcript)
 
 
 def pause_unwanted(session: Session, submission: int) -> None:

@@ -408,53 +408,59 @@ class Ledger(Chunks):
                 raise LedgerError(f"transcript {transcript} is not complete in any version: submit it again")
             if old.state != TranscriptState.COMPLETED_WITH_GAPS:
                 return self._work(session, old)
-            row = TranscriptRow(
-                recording_id=old.recording_id,
-                work_digest=old.work_digest,
-                generation=self._next_generation(session, work),
-                provenance=old.provenance,
-                state=TranscriptState.TRANSCRIBING,
-                sequential=old.sequential and old.forgotten,
-                language=old.language,
-                language_probability=old.language_probability,
-                chunks_total=old.chunks_total,
-                chunks_open=0,
-                created_at=database_clock(),
-                **asdict(queued),
-            )
-            session.add(row)
-            session.flush()
-            session.execute(
-                insert(SilenceRow).from_select(
-                    ["transcript_id", "start", "end", "score"],
-                    select(literal(row.id), SilenceRow.start, SilenceRow.end, SilenceRow.score).where(
-                        SilenceRow.transcript_id == old.id
-                    ),
-                )
-            )
-            failed = true() if old.forgotten else ChunkRow.result["failed"].as_string().is_not(None)
-            chunk: dict[str, Any] = {
-                "transcript_id": literal(row.id),
-                "state": case((failed, ChunkState.WAITING.value), else_=ChunkState.DONE.value),
-                "result": case((failed, null()), else_=ChunkRow.result),
-                "engine_key": literal(queued.engine_key),
-                "lane": literal(int(queued.lane)),
-                **{name: getattr(ChunkRow, name) for name in ("index", "start", "end", "speech", "carried")},
-            }
-            session.execute(
-                insert(ChunkRow).from_select(
-                    list(chunk), select(*chunk.values()).where(ChunkRow.transcript_id == old.id)
-                )
-            )
-            gaps = session.scalar(
-                select(func.count())
-                .select_from(ChunkRow)
-                .where(ChunkRow.transcript_id == row.id, ChunkRow.state == ChunkState.WAITING)
-            )
-            row.chunks_open = gaps or 0
-            row.chunks_waiting = min(1, row.chunks_open) if row.sequential else row.chunks_open
-            session.flush()
+            anew = true() if old.forgotten else ChunkRow.result["failed"].as_string().is_not(None)
+            row = self._next_version(session, old, queued, anew)
             return self._work(session, row)
+
+    @classmethod
+    def _next_version(
+        cls, session: Session, old: TranscriptRow, queued: Queued, anew: ColumnElement[bool]
+    ) -> TranscriptRow:
+        """A version in which those chunks are transcribed again, and all else is taken over as it is."""
+        row = TranscriptRow(
+            recording_id=old.recording_id,
+            work_digest=old.work_digest,
+            generation=cls._next_generation(session, same_work(old.tenant, old.recording_id, old.work_digest)),
+            provenance=old.provenance,
+            state=TranscriptState.TRANSCRIBING,
+            sequential=old.sequential and old.forgotten,
+            language=old.language,
+            language_probability=old.language_probability,
+            chunks_total=old.chunks_total,
+            chunks_open=0,
+            created_at=database_clock(),
+            **asdict(queued),
+        )
+        session.add(row)
+        session.flush()
+        session.execute(
+            insert(SilenceRow).from_select(
+                ["transcript_id", "start", "end", "score"],
+                select(literal(row.id), SilenceRow.start, SilenceRow.end, SilenceRow.score).where(
+                    SilenceRow.transcript_id == old.id
+                ),
+            )
+        )
+        chunk: dict[str, Any] = {
+            "transcript_id": literal(row.id),
+            "state": case((anew, ChunkState.WAITING.value), else_=ChunkState.DONE.value),
+            "result": case((anew, null()), else_=ChunkRow.result),
+            "engine_key": literal(queued.engine_key),
+            "lane": literal(int(queued.lane)),
+            **{name: getattr(ChunkRow, name) for name in ("index", "start", "end", "speech", "carried")},
+        }
+        session.execute(
+            insert(ChunkRow).from_select(list(chunk), select(*chunk.values()).where(ChunkRow.transcript_id == old.id))
+        )
+        gaps = session.scalar(
+            select(func.count())
+            .select_from(ChunkRow)
+            .where(ChunkRow.transcript_id == row.id, ChunkRow.state == ChunkState.WAITING)
+        )
+        row.chunks_open = gaps or 0
+        row.chunks_waiting = min(1, row.chunks_open) if row.sequential else row.chunks_open
+        session.flush()
+        return row
 
     # Samples
 

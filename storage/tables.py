@@ -140,6 +140,9 @@ class WorkerRow(Base):
     engine_key: Mapped[str | None] = mapped_column(String(64), comment="of the chunks that it decodes")
     slots: Mapped[int] = mapped_column(server_default="0", comment="chunks that it decodes at once")
     speed: Mapped[float | None] = mapped_column(comment="times real time, alone with one chunk, as it was begun")
+    drain: Mapped[bool] = mapped_column(
+        server_default=false(), comment="it is to end once it has ended what it has begun"
+    )
     started_at: Mapped[float] = mapped_column(comment="database clock")
     seen_at: Mapped[float] = mapped_column(comment="database clock")
 
@@ -377,6 +380,13 @@ class ChunkRow(Base):
             postgresql_where=text("blamed_at IS NOT NULL"),
             sqlite_where=text("blamed_at IS NOT NULL"),
         ),
+        # For operators, who look at gaps among millions of chunks; it has no more entries than there are gaps.
+        Index(
+            "ix_chunks_failed",
+            "transcript_id",
+            "index",
+            postgresql_where=text("(result ->> 'failed') IS NOT NULL"),
+        ).ddl_if(dialect="postgresql"),
         ForeignKeyConstraint(["transcript_id"], ["transcripts.id"]),
         # Rows change their state again and again: there is room for it in their own page.
         {"postgresql_with": {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.01}},

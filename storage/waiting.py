@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import func, or_, select, union_all, update
+from sqlalchemy import ColumnElement, func, or_, select, union_all, update
 
 from storage.conditions import lapsed, now, untold
 from storage.database import database_clock
 from storage.holding import abandon, transcripts_of
 from storage.outbox import note
+from storage.pausing import paused_now, unpaused
 from storage.search_index import index_shown
 from storage.tables import (
     COMPLETED,
@@ -49,7 +50,7 @@ class WaitingRoom(Transactions):
 
         Tenants have equal shares of them; those go first whose first one was there first.
         """
-        waiting = (
+        waiting: tuple[ColumnElement[bool], ...] = (
             SubmissionRow.state == SubmissionState.ACCEPTED,
             SubmissionRow.lane == lane,
             SubmissionRow.paused.is_(False),
@@ -58,6 +59,7 @@ class WaitingRoom(Transactions):
         )
         turn = (SubmissionRow.deadline_at.asc().nulls_last(), SubmissionRow.priority.desc(), SubmissionRow.id)
         with self._transaction() as session:
+            waiting += unpaused(paused_now(session), SubmissionRow)
             # Tenant by tenant, each by its index: to number all that is waiting takes longer the more there is.
             first = (
                 select(SubmissionRow.id)
@@ -122,6 +124,7 @@ class WaitingRoom(Transactions):
                     SubmissionRow.state == SubmissionState.PUBLISHING,
                     SubmissionRow.worker.is_(None),
                     SubmissionRow.paused.is_(False),
+                    *unpaused(paused_now(session), SubmissionRow),
                     or_(SubmissionRow.not_before.is_(None), SubmissionRow.not_before < now()),
                     untold(SubmissionRow, again_after),
                 )

@@ -18,6 +18,8 @@ from stenopool.domain import SAMPLE_RATE
 from storage.conditions import in_peace, lapsed, untold
 from storage.database import database_clock
 from storage.desk import LEASE
+from storage.holding import hold_paused
+from storage.pausing import paused_now, unpaused
 from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, ShareRow, TenantRow, TranscriptRow, TranscriptState
 from storage.transactions import Transactions
 
@@ -52,7 +54,8 @@ class Window(Transactions):
     def waiting(self) -> list[tuple[str, int]]:
         """Engine key and lane of all that waits to be made ready."""
         with self._transaction() as session:
-            rows = session.execute(select(TranscriptRow.engine_key, TranscriptRow.lane).where(*_ADMISSIBLE).distinct())
+            which = (*_ADMISSIBLE, *unpaused(paused_now(session), TranscriptRow))
+            rows = session.execute(select(TranscriptRow.engine_key, TranscriptRow.lane).where(*which).distinct())
             return sorted((key, lane) for key, lane in rows if lane is not None)
 
     def ready(self) -> dict[tuple[str, int], int]:
@@ -64,6 +67,11 @@ class Window(Transactions):
                 .group_by(ChunkRow.engine_key, ChunkRow.lane)
             )
             return {(key, lane): n for key, lane, n in rows if lane is not None}
+
+    def hold_back(self) -> None:
+        """What became ready of paused lanes and tenants, as its worker died or gave it back, waits again."""
+        with self._transaction() as session:
+            hold_paused(session)
 
     @staticmethod
     def _ready(session: Session, engine_key: str, lane: int) -> int:
@@ -100,7 +108,8 @@ class Window(Transactions):
         Of those who are behind the present, who waits for longest goes first: else the same few always would.
         """
         now = self._virtual_time(session, lane)
-        mine = (*_ADMISSIBLE, TranscriptRow.engine_key == engine_key, TranscriptRow.lane == lane)
+        free = unpaused(paused_now(session), TranscriptRow)
+        mine = (*_ADMISSIBLE, *free, TranscriptRow.engine_key == engine_key, TranscriptRow.lane == lane)
         rows = session.execute(
             select(TenantRow.name, TenantRow.weight, ShareRow.virtual_time)
             .outerjoin(ShareRow, (ShareRow.tenant == TenantRow.name) & (ShareRow.lane == lane))
@@ -173,9 +182,12 @@ class Window(Transactions):
 
     def elections(self, limit: int, again_after: float) -> list[tuple[int, str, int]]:
         """Transcripts whose language is to be detected, with engine key and lane; they count as told."""
+        with self._transaction() as session:
+            paused = unpaused(paused_now(session), TranscriptRow)
         return self._tell(
             (
                 *_ALIVE,
+                *paused,
                 TranscriptRow.language.is_(None),
                 TranscriptRow.chunks_open > 0,  # where all is silence, nobody can be asked
                 TranscriptRow.paused.is_(False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -117,14 +118,20 @@ def _beat(
     stop: threading.Event,
 ) -> None:
     renewed = -farm.lease
+    draining = False
     while not stop.wait(min(BEAT, farm.lease / 6)):
         if stalled() > HUNG_AFTER:
             _log.critical("%s: the device has not come back for %d s; this worker ends", worker.id, HUNG_AFTER)
             logging.shutdown()
             os._exit(HUNG)  # no thread of ours can end one that waits for a device
         try:
-            if not farm.fleet.seen(worker.id):
+            asked = farm.fleet.seen(worker.id)
+            if asked is None:
                 farm.fleet.join(replace(worker, state="working") if working.is_set() else worker)
+            elif asked.drain and not draining:
+                _log.info("%s is asked to end: it ends what it has begun", worker.id)
+                draining = True
+                os.kill(os.getpid(), signal.SIGTERM)  # once: at a second one it would give that back
             # A device that hangs must not keep its chunks from others.
             if time.monotonic() - renewed > farm.lease / 3 and stalled() < farm.lease / 3:
                 farm.ledger.renew(worker.id)

@@ -9,6 +9,7 @@ import threading
 import click
 
 from stenopool.cli import (
+    admin,
     api,
     campaign,
     desk,
@@ -59,7 +60,7 @@ cli.add_command(evaluate)
 cli.add_command(models)
 cli.add_command(doctor)
 cli.add_command(events)
-_MANY = (hand_in, desk, farm, api, feed, campaign, search, watchlist, redact, webhook, keeping, training)
+_MANY = (hand_in, desk, farm, admin, api, feed, campaign, search, watchlist, redact, webhook, keeping, training)
 for command in (command for module in _MANY for command in module.COMMANDS):
     cli.add_command(command)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
 
 from stenopool.domain import CoverageKind
+from storage.invariants import INVARIANTS
 from storage.ledger import Ledger
 from storage.records import read_document
 from storage.tables import (
@@ -16,7 +17,6 @@ from storage.tables import (
     RecordingRow,
     SubmissionRow,
     TranscriptRow,
-    TranscriptState,
 )
 
 
@@ -28,44 +28,17 @@ def violations(engine: Engine) -> list[str]:
             select(SubmissionRow.id, SubmissionRow.state).where(SubmissionRow.state.not_in(ENDED))
         ):
             found.append(f"submission {id} has not ended: {state}")
-        for id, state, sequential, counted, total, waiting in connection.execute(
-            select(
-                TranscriptRow.id,
-                TranscriptRow.state,
-                TranscriptRow.sequential,
-                TranscriptRow.chunks_open,
-                TranscriptRow.chunks_total,
-                TranscriptRow.chunks_waiting,
-            )
+        found += [f"{kind} {id} {detail} ({name})" for name, kind, id, detail in connection.execute(text(INVARIANTS))]
+        for id, state in connection.execute(
+            select(TranscriptRow.id, TranscriptRow.state).where(TranscriptRow.state.in_(MAKING))
         ):
-            states = dict(
-                connection.execute(
-                    select(ChunkRow.state, func.count()).where(ChunkRow.transcript_id == id).group_by(ChunkRow.state)
-                ).all()
-            )
-            if sum(states.values()) != total:
-                found.append(f"transcript {id} has {sum(states.values())} chunks, not {total}")
-            if total - states.get(ChunkState.DONE, 0) != counted:
-                found.append(f"transcript {id} counts {counted} open chunks, and has {states}")
-            n_waiting = states.get(ChunkState.WAITING, 0)
-            if waiting != (
-                min(1, n_waiting) if sequential else n_waiting
-            ):  # of a sequential one, the next to go counts
-                found.append(f"transcript {id} counts {waiting} waiting chunks, and has {states}")
-            if leased := states.get(ChunkState.LEASED):
-                found.append(f"transcript {id} has {leased} chunks that somebody still holds")
-            if state == TranscriptState.CANCELLED and states.get(ChunkState.READY):
-                found.append(f"transcript {id} was cancelled, and has {states}")
-            if state in MAKING:
-                found.append(f"transcript {id} is still being made, and everything has ended")
-        for recording, tenant, digest, n in connection.execute(
-            select(TranscriptRow.recording_id, TranscriptRow.tenant, TranscriptRow.work_digest, func.count())
-            .group_by(
-                TranscriptRow.recording_id, TranscriptRow.tenant, TranscriptRow.work_digest, TranscriptRow.generation
-            )
-            .having(func.count() > 1)
+            found.append(f"transcript {id} is still being made, and everything has ended: {state}")
+        for id, n in connection.execute(
+            select(ChunkRow.transcript_id, func.count())
+            .where(ChunkRow.state == ChunkState.LEASED)
+            .group_by(ChunkRow.transcript_id)
         ):
-            found.append(f"{n} transcripts of {recording} for {tenant} by {digest}")
+            found.append(f"transcript {id} has {n} chunks that somebody still holds")
         ids = connection.execute(
             select(TranscriptRow.id, RecordingRow.duration)
             .join(RecordingRow, RecordingRow.id == TranscriptRow.recording_id)

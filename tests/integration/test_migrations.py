@@ -47,7 +47,7 @@ def database(url: str) -> Iterator[Engine]:
 
 def described(_: object, name: str | None, *__: object) -> bool:
     """Whether tables say it: not SQLite's full text, which is of triggers, nor what each database has as it may."""
-    return not (name or "").startswith(("passages_", "ix_passages_words", TRIGRAMS))
+    return not (name or "").startswith(("passages_", "ix_passages_words", "ix_chunks_failed", TRIGRAMS))
 
 
 def differences(engine: Engine) -> list[object]:

@@ -26,6 +26,7 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
     defaults = {setting.name: Path(setting.default).expanduser() for setting in paths}
     assert {setting.name: setting.default for setting in SETTINGS if setting not in paths} == {
         "STENOPOOL_DATABASE": "",
+        "STENOPOOL_ADMIN_DATABASE": "",
         "STENOPOOL_BROKER": "",
         "STENOPOOL_STORE": "",
         "STENOPOOL_EXPORTS": "",
@@ -53,6 +54,7 @@ def test_each_setting_has_its_field() -> None:
         "XDG_DATA_HOME": "/c",
         "XDG_CACHE_HOME": "/d",
         "STENOPOOL_DATABASE": "postgresql://e",
+        "STENOPOOL_ADMIN_DATABASE": "postgresql://k",
         "STENOPOOL_BROKER": "redis://f",
         "STENOPOOL_STORE": "s3://g",
         "STENOPOOL_EXPORTS": "/h, s3://i?endpoint=https://j,",
@@ -69,6 +71,7 @@ def test_each_setting_has_its_field() -> None:
         home=Path("/a"),
         cache=Path("/b"),
         database="postgresql://e",
+        admin_database="postgresql://k",
         broker="redis://f",
         store="s3://g",
         exports=("/h", "s3://i?endpoint=https://j"),
