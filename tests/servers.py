@@ -81,7 +81,8 @@ SELECT concat_ws(' ',
     (SELECT string_agg(concat(relname, relfilenode), ' ' ORDER BY relname) FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind <> 'S'),
     (SELECT string_agg(nspname, ' ' ORDER BY nspname) FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'),
-    (SELECT count(*) FROM pg_attribute), (SELECT string_agg(concat(tgname, tgenabled), ' ' ORDER BY oid) FROM pg_trigger),
+    (SELECT count(*) FROM pg_attribute),
+    (SELECT string_agg(concat(tgname, tgenabled), ' ' ORDER BY oid) FROM pg_trigger),
     (SELECT count(*) FROM pg_constraint), (SELECT count(*) FROM pg_proc),
     (SELECT string_agg(version_num, ' ') FROM alembic_version))
 """

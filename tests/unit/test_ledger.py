@@ -278,7 +278,7 @@ def test_a_language_that_was_given_stays(ledger: Ledger) -> None:
 def test_a_chunk_goes_from_ready_to_leased_to_done(engine: Engine, ledger: Ledger) -> None:
     """Each step leaves in its row what the next one needs, and nothing else."""
     work = plan(ledger, 1)
-    queue = {"engine_key": "", "lane": None, "rank": 0, "crashes": 0, "hinted_at": None}
+    queue = {"engine_key": "", "lane": None, "rank": 0, "crashes": 0, "blamed_at": None, "hinted_at": None}
     place = {"transcript_id": work.id, "index": 0, "start": 0, "end": S, "speech": None, "carried": None, **queue}
     ready = {"state": "ready", "attempt": 0, "fence": 0, "worker": None, "lease_until": None, "result": None}
     assert table(engine, work.id) == [place | ready]
