@@ -41,6 +41,9 @@ SETTINGS = (
     Setting(
         "STENOPOOL_FETCH_ALLOW", "", "networks of your own that sources may be fetched from: 10.1.0.0/16,fd12::/48"
     ),
+    Setting(
+        "STENOPOOL_METRICS", "", "where a scheduler or a worker shows its metrics: a port of this machine, or host:port"
+    ),
 )
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -82,6 +85,8 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     #: Networks that sources may be fetched from, besides the public internet.
     fetch_allow: tuple[Network, ...] = ()
+    #: Host and port where a process shows its metrics; None for nowhere.
+    metrics: tuple[str, int] | None = None
 
     @property
     def farm(self) -> Path:
@@ -114,7 +119,22 @@ class Config:
             keep=_number(env, "STENOPOOL_KEEP", 0, 36_500 * 86_400, "seconds, up to a century"),
             limits=_limits(env),
             fetch_allow=_networks(env, "STENOPOOL_FETCH_ALLOW"),
+            metrics=address_of(env.get("STENOPOOL_METRICS") or None, "STENOPOOL_METRICS"),
         )
+
+
+def address_of(value: str | None, name: str) -> tuple[str, int] | None:
+    """Host and port of "host:port", or of a port, which is then this machine's alone; None of None.
+
+    Raises:
+        UsageError: it is neither; `name` is what was set to it.
+    """
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise UsageError(f"{name} is {value!r}; set it to a port such as 9464, or to host:port")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
 def compiler_flags() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -48,6 +49,8 @@ class EngineWorker:
         self._prompt_room = engine.dims.n_text_ctx // 2 - 1
         self.room = EngineRoom(engine)
         self._heard = 0.0
+        #: What became of chunks: done, gap, given_back; refused where they came too late.
+        self.outcomes: Counter[str] = Counter()
         self._counting = threading.Lock()
         # One at a time: a suspect that waits while another kills this worker would be blamed for it.
         self._suspects = threading.Lock()
@@ -132,11 +135,14 @@ class EngineWorker:
         if given_back:
             patiently(partial(self._farm.ledger.give_back, given_back))
         kept = patiently(partial(self._farm.ledger.finish_all, finished))
+        late = len(finished) - len(kept)
         with self._counting:
+            self.outcomes.update(given_back=len(given_back), refused=late)
+            self.outcomes.update(_outcome(one) for one in finished if one.claim in kept)
             for claim in kept:
                 work = works[claim.transcript]
                 self._heard += work.duration / SAMPLE_RATE / work.chunks_total
-        if late := len(finished) - len(kept):
+        if late:
             _log.warning("%d chunks came too late: their leases had run out", late)
         for transcript in {claim.transcript for claim, still_open in kept.items() if not still_open}:
             try:
@@ -170,3 +176,7 @@ class EngineWorker:
 
     def _read(self, recording: str, duration: int, span: Span) -> np.ndarray:
         return read_pcm(self._farm.store, recording, duration, span)
+
+
+def _outcome(finished: Finished) -> str:
+    return "done" if finished.result.get("failed") is None else "gap"

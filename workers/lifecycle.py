@@ -11,12 +11,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.checkpoint import BUNDLED
 from models.decoding.requests import Decoding, Request
-from models.engine import Engine
 from stenopool.errors import EngineError, LedgerUnreachable
 from stenopool.version import __version__
 from storage.fleet import Worker
@@ -24,6 +24,9 @@ from storage.throughput import Done
 from workers.farm import Farm
 from workers.media import Decoder
 from workers.patience import patiently
+
+if TYPE_CHECKING:
+    from models.engine import Engine
 
 _log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -24,6 +25,7 @@ from stenopool.config import Limits
 from stenopool.domain import DType, Provenance, Transcript
 from stenopool.errors import (
     DiskFull,
+    EngineError,
     FetchError,
     LedgerUnreachable,
     MediaBeyondLimit,
@@ -282,11 +284,20 @@ class Stages:
         return assign(checkpoint, vocabulary, options, dtype=dtype, split=submission.split, force=submission.again)
 
     def _dtype(self, checkpoint: Checkpoint) -> DType:
-        """What the farm's engines of that model compute in; where there is none yet, what would suit this machine."""
+        """What the farm's engines of that model compute in; where there is none yet, what would suit this machine.
+
+        Raises:
+            EngineError: there is none, and no JAX here that could tell.
+        """
         digest = checkpoint.digest
         for worker in self._farm.fleet.workers():
             if worker.model_digest == digest and worker.dtype:
                 return worker.dtype  # type: ignore[return-value]
+        if find_spec("jax") is None:
+            raise EngineError(
+                f"no engine of {checkpoint.name} works yet; start one with: stenopool worker --role engine --model "
+                f"{checkpoint.name}"
+            )
         return "auto"
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stenopool.cli.loading import loading_options, taken_loading
-from stenopool.config import Config
+from stenopool.config import Config, address_of
 from stenopool.domain import DTYPES
 from stenopool.errors import UsageError
 
@@ -31,6 +31,9 @@ STARTS_WITHIN = 900.0
 
 ENGINE, STAGES = "engine", ("ingest", "merge", "publish")
 
+_METRICS = click.option(
+    "--metrics", metavar="[HOST:]PORT", help="Show metrics there, at /metrics.  [default: STENOPOOL_METRICS]"
+)
 _SUPERVISED = click.option("--supervised", is_flag=True, hidden=True, help="End when standard input does.")
 
 
@@ -196,9 +199,10 @@ def _alive(pid: int) -> bool:
     required=True,
     help="What it does; all but engine may be given together.",
 )
+@_METRICS
 @_SUPERVISED
 @loading_options
-def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
+def worker(roles: tuple[str, ...], metrics: str | None, supervised: bool, **arguments: Any) -> None:
     """Be a worker of a farm, until a signal ends it: SIGTERM ends what is begun, a second one gives it back.
 
     The farm is that of STENOPOOL_DATABASE, STENOPOOL_BROKER and STENOPOOL_STORE. The model is an engine's.
@@ -216,22 +220,25 @@ def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
     _supervise(supervised)
     loading = taken_loading(arguments)
     config = Config.from_env()
+    at = address_of(metrics, "--metrics") or config.metrics
     farm = Farm.find(config)
     try:
         if ENGINE in roles:
             use_compile_cache(config.cache / "xla")
-            code = run_engine(farm, loading.engine)
+            code = run_engine(farm, loading.engine, metrics=at)
         else:
-            code = run_stages(farm, roles, config.limits, allowed=config.fetch_allow, exports=config.exports)
+            allowed, exports = config.fetch_allow, config.exports
+            code = run_stages(farm, roles, config.limits, allowed=allowed, exports=exports, metrics=at)
     finally:
         farm.close()
     click.get_current_context().exit(code)
 
 
 @click.command()
+@_METRICS
 @_SUPERVISED
 @click.pass_context
-def scheduler(context: click.Context, supervised: bool) -> None:
+def scheduler(context: click.Context, metrics: str | None, supervised: bool) -> None:
     """Be the scheduler of a farm, until a signal ends it. Where there are several, one of them leads.
 
     \b
@@ -243,11 +250,13 @@ def scheduler(context: click.Context, supervised: bool) -> None:
     from workers.collect import collecting
     from workers.farm import Farm
     from workers.lifecycle import alive, new_worker
+    from workers.metrics import LedgerMetrics, SchedulerMetrics, shown
     from workers.post import Post
     from workers.webhooks import delivering
 
     _supervise(supervised)
     config = Config.from_env()
+    at = address_of(metrics, "--metrics") or config.metrics
     farm = Farm.find(config)
     try:
         with (
@@ -255,8 +264,10 @@ def scheduler(context: click.Context, supervised: bool) -> None:
             collecting(farm, keep=config.keep),
             delivering(farm.database, Post(partial(may_ask, allowed=config.fetch_allow))),
         ):
-            begin()
-            Dispatcher(farm.database, farm.broker, lease=farm.lease).run(context.obj)
+            dispatcher = Dispatcher(farm.database, farm.broker, lease=farm.lease)
+            with shown(at, "scheduler", LedgerMetrics(farm), SchedulerMetrics(farm, dispatcher.done)):
+                begin()
+                dispatcher.run(context.obj)
     finally:
         farm.close()
 

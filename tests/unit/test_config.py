@@ -36,6 +36,7 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_MAX_CHANNELS": "64",
         "STENOPOOL_MAX_STALL": "600",
         "STENOPOOL_FETCH_ALLOW": "",
+        "STENOPOOL_METRICS": "",
     }
 
     assert defaults == {
@@ -63,6 +64,7 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_MAX_CHANNELS": "8",
         "STENOPOOL_MAX_STALL": "30",
         "STENOPOOL_FETCH_ALLOW": "10.1.0.0/16, fd12::/48,192.168.7.5",
+        "STENOPOOL_METRICS": "[::1]:9464",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
     assert Config.from_env(env) == Config(
@@ -76,6 +78,7 @@ def test_each_setting_has_its_field() -> None:
         keep=3600.0,
         limits=Limits(size=5e8, seconds=7200.0, channels=8, stall=30.0),
         fetch_allow=tuple(map(ip_network, ("10.1.0.0/16", "fd12::/48", "192.168.7.5"))),
+        metrics=("::1", 9464),
     )
 
 
@@ -148,6 +151,20 @@ def test_networks_that_are_none_are_refused(value: str) -> None:
     """Also one whose address is not its first: which network was meant?"""
     with pytest.raises(UsageError, match=r"^STENOPOOL_FETCH_ALLOW: .*; set it to networks such as 10.1.0.0/16,192.16"):
         Config.from_env({"STENOPOOL_FETCH_ALLOW": value})
+
+
+def test_a_port_alone_is_this_machines() -> None:
+    """Nobody else sees what nobody was asked about."""
+    assert Config.from_env({"STENOPOOL_METRICS": "9464"}).metrics == ("127.0.0.1", 9464)
+
+
+@pytest.mark.parametrize("value", ["here", "0", "host:", "70000", "http://host"])
+def test_an_address_that_is_none_is_refused(value: str) -> None:
+    """In a line that says what it takes."""
+    with pytest.raises(
+        UsageError, match=rf"^STENOPOOL_METRICS is '{value}'; set it to a port such as 9464, or to host"
+    ):
+        Config.from_env({"STENOPOOL_METRICS": value})
 
 
 def test_the_readme_lists_the_settings() -> None:
