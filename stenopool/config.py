@@ -26,6 +26,8 @@ SETTINGS = (
     Setting("STENOPOOL_CACHE", "~/.cache/stenopool", "compiled programs; safe to delete at any time"),
     Setting("STENOPOOL_DATABASE", "", "a farm's ledger: postgresql://user:password@host/name"),
     Setting("STENOPOOL_BROKER", "", "a farm's Redis: redis://:password@host:6379/0"),
+    Setting("STENOPOOL_DATABASE_FILE", "", "a file with what STENOPOOL_DATABASE is to be, where that is not set"),
+    Setting("STENOPOOL_BROKER_FILE", "", "a file with what STENOPOOL_BROKER is to be, where that is not set"),
     Setting("STENOPOOL_STORE", "", "a farm's objects: s3://bucket/prefix?endpoint=https://host, or a shared folder"),
     Setting(
         "STENOPOOL_EXPORTS",
@@ -103,7 +105,8 @@ class Config:
         """Read the settings; the XDG base directories are honoured where ours are not set.
 
         Raises:
-            UsageError: a path begins with the home of a user who has none; a number is none, or is out of range.
+            UsageError: a path begins with the home of a user who has none; a number is none, or is out of range; a
+                file cannot be read.
         """
         env = os.environ if environ is None else environ
         data = _base(env.get("XDG_DATA_HOME"), "~/.local/share")
@@ -111,8 +114,8 @@ class Config:
         return cls(
             home=_path("STENOPOOL_HOME", env.get("STENOPOOL_HOME") or f"{data}/stenopool"),
             cache=_path("STENOPOOL_CACHE", env.get("STENOPOOL_CACHE") or f"{cache}/stenopool"),
-            database=env.get("STENOPOOL_DATABASE") or None,
-            broker=env.get("STENOPOOL_BROKER") or None,
+            database=_secret(env, "STENOPOOL_DATABASE"),
+            broker=_secret(env, "STENOPOOL_BROKER"),
             store=env.get("STENOPOOL_STORE") or None,
             exports=tuple(filter(None, map(str.strip, env.get("STENOPOOL_EXPORTS", "").split(",")))),
             lease=_number(env, "STENOPOOL_LEASE", 1, 86_400, "seconds, from 1 to a day"),
@@ -163,6 +166,17 @@ def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(one.strip()) for one in value.split(",") if one.strip())
     except ValueError as error:
         raise UsageError(f"{name}: {error}; set it to networks such as 10.1.0.0/16,192.168.7.5") from None
+
+
+def _secret(env: Mapping[str, str], name: str) -> str | None:
+    """A setting with a password in it: as it is set, or what is in the file that the other one names."""
+    if (value := env.get(name)) or not (file := env.get(f"{name}_FILE")):
+        return value or None
+    try:
+        return Path(file).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise UsageError(f"{file}: cannot be read ({reason}); set {name}_FILE to another file") from None
 
 
 def _number(env: Mapping[str, str], name: str, least: float, most: float, wanted: str) -> float:

@@ -12,7 +12,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from prometheus_client import GC_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, generate_latest, start_http_server
@@ -182,9 +182,11 @@ class SchedulerMetrics(Collector):
         self._waits: dict[Labels, Spread] = {(lane.name.lower(),): Spread(WAITS) for lane in Lane}
         self._ends: dict[Labels, Spread] = {(lane.name.lower(),): Spread(WAITS) for lane in Lane}
 
-    def begin(self) -> None:
-        """Count from now on. Raises LedgerUnreachable."""
-        self._position = self._figures.last()
+    def begin(self) -> SchedulerMetrics:
+        """Count from now on, or from when somebody first asks, where the ledger does not answer now."""
+        with suppress(LedgerError):
+            self._position = self._figures.last()
+        return self
 
     def collect(self) -> Iterator[Metric]:
         """See `Collector`."""
@@ -204,9 +206,9 @@ class SchedulerMetrics(Collector):
 
     def _follow(self) -> None:
         if self._position is None:
-            self.begin()
+            self._position = self._figures.last()
         read = 0
-        while read < MOST_EVENTS and (steps := self._figures.after(self._position or 0)):
+        while read < MOST_EVENTS and (steps := self._figures.after(self._position)):
             for step in steps:
                 lane = Lane(step.lane).name.lower()
                 self._states[step.state.value, lane] += 1

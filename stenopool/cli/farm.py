@@ -265,7 +265,8 @@ def scheduler(context: click.Context, metrics: str | None, supervised: bool) -> 
             delivering(farm.database, Post(partial(may_ask, allowed=config.fetch_allow))),
         ):
             dispatcher = Dispatcher(farm.database, farm.broker, lease=farm.lease)
-            with shown(at, "scheduler", LedgerMetrics(farm), SchedulerMetrics(farm, dispatcher.done)):
+            counted = SchedulerMetrics(farm, dispatcher.done).begin()
+            with shown(at, "scheduler", LedgerMetrics(farm), counted):
                 begin()
                 dispatcher.run(context.obj)
     finally:

@@ -27,6 +27,8 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
     assert {setting.name: setting.default for setting in SETTINGS if setting not in paths} == {
         "STENOPOOL_DATABASE": "",
         "STENOPOOL_BROKER": "",
+        "STENOPOOL_DATABASE_FILE": "",
+        "STENOPOOL_BROKER_FILE": "",
         "STENOPOOL_STORE": "",
         "STENOPOOL_EXPORTS": "",
         "STENOPOOL_LEASE": "60",
@@ -55,6 +57,8 @@ def test_each_setting_has_its_field() -> None:
         "XDG_CACHE_HOME": "/d",
         "STENOPOOL_DATABASE": "postgresql://e",
         "STENOPOOL_BROKER": "redis://f",
+        "STENOPOOL_DATABASE_FILE": "/not/read",
+        "STENOPOOL_BROKER_FILE": "/not/read",
         "STENOPOOL_STORE": "s3://g",
         "STENOPOOL_EXPORTS": "/h, s3://i?endpoint=https://j,",
         "STENOPOOL_LEASE": "5",
@@ -151,6 +155,22 @@ def test_networks_that_are_none_are_refused(value: str) -> None:
     """Also one whose address is not its first: which network was meant?"""
     with pytest.raises(UsageError, match=r"^STENOPOOL_FETCH_ALLOW: .*; set it to networks such as 10.1.0.0/16,192.16"):
         Config.from_env({"STENOPOOL_FETCH_ALLOW": value})
+
+
+def test_passwords_are_read_from_files(tmp_path: Path) -> None:
+    """Whatever ends their line; what is set itself goes before them."""
+    (tmp_path / "database").write_text("postgresql://of-the-file\n")
+    env = {"STENOPOOL_DATABASE_FILE": f"{tmp_path}/database"}
+
+    assert Config.from_env(env).database == "postgresql://of-the-file"
+    assert Config.from_env(env | {"STENOPOOL_DATABASE": "postgresql://set"}).database == "postgresql://set"
+
+
+def test_a_file_of_a_password_that_is_not_there() -> None:
+    """Is said to be missing, and who named it."""
+    line = r"^/nowhere: cannot be read \(No such file or directory\); set STENOPOOL_BROKER_FILE to another file$"
+    with pytest.raises(UsageError, match=line):
+        Config.from_env({"STENOPOOL_BROKER_FILE": "/nowhere"})
 
 
 def test_a_port_alone_is_this_machines() -> None:
