@@ -184,10 +184,11 @@ class Dispatcher:
         if swept.ready:
             _log.warning("%d chunks are tried again apart: their lease ran out", swept.ready)
         for transcript, index in swept.quarantined:
-            _log.error("chunk %d of transcript %d is a gap: workers died with it", index, transcript)
+            ids = {"chunk": index, "transcript": transcript}
+            _log.error("chunk %d of transcript %d is a gap: workers died with it", index, transcript, extra=ids)
         self._desk.sweep()
         for worker in self._fleet.sweep():
-            _log.warning("%s was not seen for long", worker)
+            _log.warning("%s was not seen for long", worker, extra={"worker": worker})
         self.done.swept_at = time.time()
 
     def _tell_desk(self) -> None:

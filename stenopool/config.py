@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stenopool.errors import UsageError
+from stenopool.logs import LogStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ SETTINGS = (
     Setting(
         "STENOPOOL_FETCH_ALLOW", "", "networks of your own that sources may be fetched from: 10.1.0.0/16,fd12::/48"
     ),
+    Setting("STENOPOOL_LOG", "text", "how the processes of a farm log: text, or json for an object a line"),
     Setting(
         "STENOPOOL_METRICS", "", "where a scheduler or a worker shows its metrics: a port of this machine, or host:port"
     ),
@@ -89,6 +91,8 @@ class Config:
     fetch_allow: tuple[Network, ...] = ()
     #: Host and port where a process shows its metrics; None for nowhere.
     metrics: tuple[str, int] | None = None
+    #: How the processes of a farm log.
+    log: LogStyle = "text"
 
     @property
     def farm(self) -> Path:
@@ -122,8 +126,16 @@ class Config:
             keep=_number(env, "STENOPOOL_KEEP", 0, 36_500 * 86_400, "seconds, up to a century"),
             limits=_limits(env),
             fetch_allow=_networks(env, "STENOPOOL_FETCH_ALLOW"),
+            log=_log_style(env),
             metrics=address_of(env.get("STENOPOOL_METRICS") or None, "STENOPOOL_METRICS"),
         )
+
+
+def _log_style(env: Mapping[str, str]) -> LogStyle:
+    match value := env.get("STENOPOOL_LOG") or _DEFAULTS["STENOPOOL_LOG"]:
+        case "text" | "json":
+            return value
+    raise UsageError(f"STENOPOOL_LOG is {value!r}; set it to text or json")
 
 
 def address_of(value: str | None, name: str) -> tuple[str, int] | None:

@@ -113,7 +113,8 @@ class EngineWorker:
             self._lost(transcript)
             return
         except StenopoolError as error:
-            _log.warning("transcript %d: its language is not detected yet (%s)", transcript, error)
+            line = "transcript %d: its language is not detected yet (%s)"
+            _log.warning(line, transcript, error, extra={"transcript": transcript})
             return  # the lease runs out, and somebody tries again
         patiently(partial(ledger.set_language, transcript, language, probability))
 
@@ -130,7 +131,8 @@ class EngineWorker:
             except UsageError as error:
                 finished.append(Hearing.gap(claim, str(error)))
             except StenopoolError as error:
-                _log.warning("chunk %d of transcript %d is given back (%s)", claim.index, claim.transcript, error)
+                ids = {"chunk": claim.index, "transcript": claim.transcript}
+                _log.warning("chunk %d of transcript %d is given back (%s)", *ids.values(), error, extra=ids)
                 given_back.append(claim)
         if given_back:
             patiently(partial(self._farm.ledger.give_back, given_back))
@@ -162,7 +164,8 @@ class EngineWorker:
             _log.warning("%s", error)
             return
         for submission in self._farm.desk.lost(transcript):
-            _log.warning("submission %d is decoded again: its samples are gone from the object store", submission)
+            line = "submission %d is decoded again: its samples are gone from the object store"
+            _log.warning(line, submission, extra={"submission": submission, "transcript": transcript})
 
     def _hearing(self, work: Work) -> Hearing:
         return Hearing(

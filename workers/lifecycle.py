@@ -18,6 +18,7 @@ import numpy as np
 from models.checkpoint import BUNDLED
 from models.decoding.requests import Decoding, Request
 from stenopool.errors import EngineError, LedgerUnreachable
+from stenopool.logs import process_is
 from stenopool.version import __version__
 from storage.fleet import Worker
 from storage.throughput import Done
@@ -75,6 +76,7 @@ def alive(
 
     Hands out what is to be called once it takes work.
     """
+    process_is(worker=worker.id, role=worker.role)
     join(farm, worker)
     working, stop = threading.Event(), threading.Event()
     account = _Account(farm, worker, done)

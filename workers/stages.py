@@ -22,7 +22,7 @@ from typing import Any
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
 from stenopool.config import Limits
-from stenopool.domain import DType, Provenance, Transcript
+from stenopool.domain import SAMPLE_RATE, DType, Provenance, Transcript
 from stenopool.errors import (
     DiskFull,
     EngineError,
@@ -33,6 +33,7 @@ from stenopool.errors import (
     StenopoolError,
     StoreError,
 )
+from stenopool.logs import about
 from stenopool.options import options_of
 from storage.desk import Submission
 from storage.keys import is_elsewhere, is_source_key, pcm_key
@@ -103,7 +104,11 @@ class Stages:
         submission = desk.claim(self._worker, id, SubmissionState.INGESTING)
         if submission is None:
             return
-        name = shown(submission.name)
+        with about(submission=id, campaign=submission.campaign_id):
+            self._ingest_claimed(submission)
+
+    def _ingest_claimed(self, submission: Submission) -> None:
+        desk, name = self._farm.desk, shown(submission.name)
         path: Path | None = None
         try:
             with _scratch() as folder:
@@ -126,6 +131,7 @@ class Stages:
             works, file_sha256 = begin(submission, source, stop)
         transcripts = [(channel, work.id) for channel, work in works]
         duration = sum(work.duration for _, work in works)
+        _log.info("submission %d: planned, %.1f s of sound", submission.id, duration / SAMPLE_RATE)
         patiently(lambda: self._farm.desk.transcribing(submission, transcripts, duration, file_sha256=file_sha256))
 
     def _whole(
@@ -197,6 +203,7 @@ class Stages:
         where a store refuses.
         """
         desk = self._farm.desk
+        _log.warning("submission %d: %s it is not done (%s)", submission.id, submission.state.value, reason)
         elsewhere = isinstance(error, FetchError)
         if isinstance(error, FetchError) and error.later is not None:
             later = error.later * random.uniform(1.0, 1.1)  # a fleet does not come at once
@@ -216,7 +223,8 @@ class Stages:
 
     def merge(self, id: int) -> None:
         """Merge a transcript whose chunks are all done."""
-        aggregate(self._farm.ledger, id)
+        with about(transcript=id):
+            aggregate(self._farm.ledger, id)
 
     def publish(self, id: int) -> None:
         """Write a submission's transcripts into the object store, and to where it wants them."""
@@ -224,12 +232,19 @@ class Stages:
         submission = desk.claim(self._worker, id, SubmissionState.PUBLISHING)
         if submission is None:
             return
+        with about(submission=id, campaign=submission.campaign_id):
+            self._publish_claimed(submission)
+
+    def _publish_claimed(self, submission: Submission) -> None:
+        desk = self._farm.desk
         try:
             with self._held(submission) as stop:
                 transcripts, _ = put_files(self._farm, submission)
                 if submission.destination is not None:
                     self._export(submission, stop)
-            patiently(lambda: desk.published(submission, _state(transcripts)))
+            state = _state(transcripts)
+            if patiently(lambda: desk.published(submission, state)):
+                _log.info("submission %d: published, %s", submission.id, state.value)
             if is_elsewhere(submission.source) and any(transcript.coverage.gaps for transcript in transcripts):
                 return  # the same bytes may not be had again: its gaps are tried again by these samples
             for transcript in transcripts:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
+from celery.apps import worker as celery_worker
 from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_ready
 from kombu import Queue
@@ -16,6 +17,7 @@ from kombu import Queue
 from scheduler.broker import INGEST, MERGE, PUBLISH, engine_queue
 from stenopool.config import Limits, Network
 from stenopool.errors import StenopoolError
+from stenopool.logs import about
 from storage.tables import Lane
 from workers.decoders import usable_cores
 from workers.farm import Farm
@@ -115,11 +117,12 @@ def _register(app: Celery, figures: TaskFigures, name: str, work: Callable[..., 
     """A task that tells in a line what went wrong: the ledger knows what is to be done again."""
 
     def task(*arguments: Any) -> None:
-        try:
-            with figures.timed(name):
-                work(*arguments)
-        except StenopoolError as error:
-            _log.warning("%s: %s", name, error)
+        with about(task=name):
+            try:
+                with figures.timed(name):
+                    work(*arguments)
+            except StenopoolError as error:
+                _log.warning("%s: %s", name, error)
 
     app.task(task, name=f"stenopool.{name}", shared=False)
 
@@ -145,5 +148,8 @@ def _serve(app: Celery, worker: str, queues: list[str], concurrency: int, begin:
         without_heartbeat=True,
         quiet=True,
     )
+    # Its words on a signal go to standard output, in no form that anybody asked for.
+    celery_worker.safe_say = lambda *_: None
     celery.start()
+    _log.info("it has ended what it had begun")
     return int(celery.exitcode or 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from stenopool.cli.loading import loading_options, taken_loading
 from stenopool.config import Config, address_of
 from stenopool.domain import DTYPES
 from stenopool.errors import UsageError
+from stenopool.logs import set_up
 
 if TYPE_CHECKING:
     import threading
@@ -320,9 +320,7 @@ def migrate() -> None:
 
 
 def _supervise(supervised: bool) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    for chatty in ("celery", "kombu", "amqp", "jax", "alembic", "botocore", "boto3", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    set_up(Config.from_env().log)
     if supervised:
         from stenopool.local_farm import end_with_parent
 

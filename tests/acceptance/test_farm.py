@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from tests import sounds
 from tests.ceph import free_ports
@@ -96,6 +96,7 @@ def command(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess
             "STENOPOOL_FETCH_ALLOW": "127.0.0.1/32",
             "STENOPOOL_EXPORTS": str(folder),
             "STENOPOOL_METRICS": str(METRICS),
+            "STENOPOOL_LOG": "json",
         },
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -276,6 +277,34 @@ def test_a_submission_is_paused_cancelled_and_tried_again(farm: Farm) -> None:
     farm.run("resume", str(id))
     farm.run("wait", str(id))
     assert farm.show(id)["state"] == "completed"
+
+
+def test_its_logs_say_what_is_done_and_no_secret(farm: Farm, folder: Path) -> None:
+    """A JSON object a line, with ids; no password, nothing that signs a URL, nothing that was said in a recording."""
+    manifest = folder / "signed.jsonl"
+    server = Server()
+    source = server.url("/gone.mp3?X-Amz-Signature=planted")
+    manifest.write_text(json.dumps({"source": source}))
+    [gone] = farm.submit("--manifest", manifest)
+    [id] = farm.submit("talk1.mp3", "--force", "--wait")
+    command(folder, "wait", str(gone))
+    farm.run("fetch", str(id), "-o", "said", "--format", "txt")
+    server.close()
+
+    logs = "".join(path.read_text() for path in (folder / "home" / "farm" / "logs").iterdir())
+    lines = [json.loads(line) for line in logs.splitlines()]
+    of_it = [line for line in lines if line.get("submission") == id]
+    assert [line["message"].partition(":")[2].split(",")[0] for line in of_it] == [" planned", " published"]
+    assert all(line["role"] == "ingest+merge+publish" and line["worker"] for line in of_it)
+    assert [line["level"] for line in lines if line.get("submission") == gone] == ["warning"]
+    assert {line["logger"].partition(".")[0] for line in lines} >= {"workers", "scheduler"}
+    secrets = [make_url(farm.where[name]).password for name in ("database", "broker")]
+    for secret in (*secrets, "planted"):
+        assert secret
+        assert secret not in logs
+    said = [line.strip() for line in (folder / "said" / "talk1.txt").read_text().splitlines()]
+    assert len(said) > 2
+    assert [line for line in said if line and line in logs] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

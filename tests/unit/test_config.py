@@ -38,6 +38,7 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_MAX_CHANNELS": "64",
         "STENOPOOL_MAX_STALL": "600",
         "STENOPOOL_FETCH_ALLOW": "",
+        "STENOPOOL_LOG": "text",
         "STENOPOOL_METRICS": "",
     }
 
@@ -68,6 +69,7 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_MAX_CHANNELS": "8",
         "STENOPOOL_MAX_STALL": "30",
         "STENOPOOL_FETCH_ALLOW": "10.1.0.0/16, fd12::/48,192.168.7.5",
+        "STENOPOOL_LOG": "json",
         "STENOPOOL_METRICS": "[::1]:9464",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
@@ -82,6 +84,7 @@ def test_each_setting_has_its_field() -> None:
         keep=3600.0,
         limits=Limits(size=5e8, seconds=7200.0, channels=8, stall=30.0),
         fetch_allow=tuple(map(ip_network, ("10.1.0.0/16", "fd12::/48", "192.168.7.5"))),
+        log="json",
         metrics=("::1", 9464),
     )
 
@@ -142,6 +145,7 @@ def test_a_lease_that_is_none_is_refused(value: str) -> None:
         ("STENOPOOL_MAX_HOURS", "a day", "hours, from 0.001 to 100000"),
         ("STENOPOOL_MAX_CHANNELS", "1000", "a number from 1 to 512"),
         ("STENOPOOL_MAX_STALL", "inf", "seconds, from 1 to a day"),
+        ("STENOPOOL_LOG", "JSON lines", "text or json"),
     ],
 )
 def test_a_limit_that_is_none_is_refused(name: str, value: str, wanted: str) -> None:
