@@ -48,6 +48,11 @@ SETTINGS = (
     Setting(
         "STENOPOOL_METRICS", "", "where a scheduler or a worker shows its metrics: a port of this machine, or host:port"
     ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "where workers send traces, by OTLP over HTTP: http://host:4318; needs stenopool[trace]",
+    ),
 )
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -93,6 +98,8 @@ class Config:
     metrics: tuple[str, int] | None = None
     #: How the processes of a farm log.
     log: LogStyle = "text"
+    #: URL that traces are sent to, by OTLP over HTTP.
+    traces: str | None = None
 
     @property
     def farm(self) -> Path:
@@ -127,6 +134,7 @@ class Config:
             limits=_limits(env),
             fetch_allow=_networks(env, "STENOPOOL_FETCH_ALLOW"),
             log=_log_style(env),
+            traces=env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
             metrics=address_of(env.get("STENOPOOL_METRICS") or None, "STENOPOOL_METRICS"),
         )
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ContextManager, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stenopool.errors import UsageError
 from stenopool.version import __version__
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
 #: What a span may say of itself.
-Attributes = Mapping[str, str | int | float | bool]
+Value = str | int | float | bool
+Attributes = Mapping[str, Value]
 
 _provider: TracerProvider | None = None
 _tracer: Tracer | None = None
@@ -116,7 +117,9 @@ def is_on() -> bool:
     return _tracer is not None
 
 
-def span(name: str, origin: Origin | None = None, **attributes: str | int | float | bool) -> ContextManager[Any]:
+def span(
+    name: str, origin: Origin | None = None, **attributes: str | int | float | bool
+) -> AbstractContextManager[Any]:
     """Meanwhile something is done for a submission; without one, for whatever this thread is at."""
     if _tracer is None:
         return nullcontext()
@@ -134,7 +137,7 @@ def failed(reason: str) -> None:
         get_current_span().set_status(Status(StatusCode.ERROR, reason))
 
 
-def recorded(origin: Origin, state: str, ended_at: float, **attributes: str | int | float | bool) -> None:
+def recorded(origin: Origin, state: str, ended_at: float, **attributes: Value) -> None:
     """A submission has ended: the span above all others of it."""
     if _tracer is None:
         return
@@ -153,14 +156,14 @@ def recorded(origin: Origin, state: str, ended_at: float, **attributes: str | in
 
 
 class Batch:
-    """Chunks that are decoded together: a span for it, one for each chunk in its own recording's trace, links between."""
+    """Chunks that are decoded together: a span, and one for each chunk in its own recording's trace, with links."""
 
     def __init__(self) -> None:
         self._whole: Span | None = None
         self._chunks: dict[object, Span] = {}
 
     def begin(self, chunks: Mapping[Any, tuple[Origin | None, Attributes]]) -> None:
-        """These are begun, by their keys; with whose they are, as far as that is known, and what is to be said of them."""
+        """These are begun, by their keys: whose each is, as far as that is known, and what is to be said of it."""
         if _tracer is None:
             return
         from opentelemetry.context import Context
@@ -198,7 +201,7 @@ def _below(origin: Origin) -> Context:
     return set_span_in_context(NonRecordingSpan(above), Context())
 
 
-def _named(attributes: Attributes) -> dict[str, str | int | float | bool]:
+def _named(attributes: Attributes) -> dict[str, Value]:
     return {f"stenopool.{name}": value for name, value in attributes.items()}
 
 

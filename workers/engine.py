@@ -15,14 +15,17 @@ from functools import partial
 import numpy as np
 
 from models.engine import Engine
+from stenopool import tracing
 from stenopool.domain import SAMPLE_RATE, Span
 from stenopool.errors import BrokerUnreachable, StenopoolError, UsageError
+from stenopool.tracing import Batch, Origin
 from storage.chunks import Claim, Finished
 from storage.ledger import Work
 from storage.throughput import Done
 from workers.farm import Farm
 from workers.hearing import Hearing
 from workers.ingest import SamplesGone, has_pcm, read_pcm
+from workers.origins import origin_of
 from workers.patience import patiently
 from workers.room import EngineRoom
 
@@ -52,6 +55,7 @@ class EngineWorker:
         #: What became of chunks: done, gap, given_back; refused where they came too late.
         self.outcomes: Counter[str] = Counter()
         self._counting = threading.Lock()
+        self._origins: dict[int, Origin | None] = {}
         # One at a time: a suspect that waits while another kills this worker would be blamed for it.
         self._suspects = threading.Lock()
         # A chunk waits in a thread for the engine; those of the hints that are in flight, and those to come.
@@ -82,6 +86,13 @@ class EngineWorker:
             self._transcribe(ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks))
 
     def _transcribe(self, claims: list[Claim], party: object | None = None) -> None:
+        batch = Batch()
+        try:
+            self._transcribe_batch(claims, party, batch)
+        finally:
+            batch.close()
+
+    def _transcribe_batch(self, claims: list[Claim], party: object | None, batch: Batch) -> None:
         ledger = self._farm.ledger
         works: dict[int, Work] = {}
         open_futures: dict[Future[Finished], Claim] = {}
@@ -91,11 +102,15 @@ class EngineWorker:
                     works[claim.transcript] = patiently(partial(ledger.work, claim.transcript))
                 hear = partial(self._hearing(works[claim.transcript]).chunk, claim, party)
                 open_futures[self._threads.submit(hear)] = claim
+            if tracing.is_on():
+                batch.begin({claim: (self._origin(claim.transcript), _told(claim)) for claim in claims})
             done = wait(open_futures, return_when=FIRST_COMPLETED).done
             if len(done) < len(open_futures):  # others may be through in a moment
                 done = wait(open_futures, COALESCE).done
             finished = [(open_futures.pop(future), future) for future in done]
             self._keep(finished, works)
+            for claim, future in finished:
+                batch.end(claim, "given_back" if future.exception() is not None else _outcome(future.result()))
             # Of a sequential transcript, the next chunk is ready now; there is no need to wait for a hint.
             following = [
                 (claim.transcript, claim.index + 1) for claim, _ in finished if works[claim.transcript].sequential
@@ -154,6 +169,14 @@ class EngineWorker:
         for transcript in sorted(lost):
             self._lost(transcript)
 
+    def _origin(self, transcript: int) -> Origin | None:
+        """Whose trace its chunks belong to; asked once."""
+        if transcript not in self._origins:
+            if len(self._origins) > 10_000:
+                self._origins.clear()
+            self._origins[transcript] = origin_of(self._farm.desk, transcript)
+        return self._origins[transcript]
+
     def _lost(self, transcript: int) -> None:
         """Somebody removed its samples: they are decoded again before any more of it is heard."""
         work = self._farm.ledger.work(transcript)
@@ -179,6 +202,12 @@ class EngineWorker:
 
     def _read(self, recording: str, duration: int, span: Span) -> np.ndarray:
         return read_pcm(self._farm.store, recording, duration, span)
+
+
+def _told(claim: Claim) -> dict[str, int | float]:
+    """What a chunk's span says of it."""
+    seconds = len(claim.span) / SAMPLE_RATE
+    return {"transcript": claim.transcript, "chunk": claim.index, "audio_seconds": seconds}
 
 
 def _outcome(finished: Finished) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
+from stenopool import tracing
 from stenopool.config import Limits
 from stenopool.domain import SAMPLE_RATE, DType, Provenance, Transcript
 from stenopool.errors import (
@@ -35,6 +36,7 @@ from stenopool.errors import (
 )
 from stenopool.logs import about
 from stenopool.options import options_of
+from stenopool.tracing import Origin
 from storage.desk import Submission
 from storage.keys import is_elsewhere, is_source_key, pcm_key
 from storage.ledger import Queued, Work
@@ -51,6 +53,7 @@ from workers.farm import Farm
 from workers.fetch import Bounds, Fetcher
 from workers.ingest import Ingested, Stopped, enough_memory
 from workers.limits import beyond
+from workers.origins import origin_of
 from workers.patience import patiently
 from workers.prepare import SourceFile, mend, prepare
 from workers.shown import put_files, sent_of
@@ -104,7 +107,8 @@ class Stages:
         submission = desk.claim(self._worker, id, SubmissionState.INGESTING)
         if submission is None:
             return
-        with about(submission=id, campaign=submission.campaign_id):
+        origin = Origin(id, submission.created_at)
+        with about(submission=id, campaign=submission.campaign_id), tracing.span("ingest", origin, submission=id):
             self._ingest_claimed(submission)
 
     def _ingest_claimed(self, submission: Submission) -> None:
@@ -118,8 +122,7 @@ class Stages:
         except Stopped:
             patiently(lambda: desk.postponed(submission, "its worker ended", 0))
         except KeyError:
-            reason = f"{name}: its file is gone from the object store; submit it again"
-            patiently(lambda: desk.failed(submission, reason))
+            self._fail(submission, f"{name}: its file is gone from the object store; submit it again")
         except StenopoolError as error:
             reason = f"{name}: {error}" if path is None else str(error).replace(str(path), name)
             self._not_done(submission, error, reason)
@@ -203,6 +206,7 @@ class Stages:
         where a store refuses.
         """
         desk = self._farm.desk
+        tracing.failed(type(error).__name__)
         _log.warning("submission %d: %s it is not done (%s)", submission.id, submission.state.value, reason)
         elsewhere = isinstance(error, FetchError)
         if isinstance(error, FetchError) and error.later is not None:
@@ -210,7 +214,7 @@ class Stages:
             patiently(lambda: desk.postponed(submission, reason, later))
         elif isinstance(error, OutOfRoom) or (elsewhere and error.retryable):
             if submission.attempt >= ATTEMPTS:
-                patiently(lambda: desk.failed(submission, f"{reason} ({ATTEMPTS} times)"))
+                self._fail(submission, f"{reason} ({ATTEMPTS} times)")
             else:
                 pause = PAUSES[submission.attempt - 1]
                 patiently(lambda: desk.postponed(submission, reason, pause, counts=True))
@@ -219,11 +223,22 @@ class Stages:
         elif isinstance(error, StoreError):
             patiently(lambda: desk.postponed(submission, reason, LONG_PATIENCE))
         else:
-            patiently(lambda: desk.failed(submission, reason))
+            self._fail(submission, reason)
+
+    def _fail(self, submission: Submission, reason: str) -> None:
+        if patiently(lambda: self._farm.desk.failed(submission, reason)):
+            self._recorded(submission, submission.settled or SubmissionState.FAILED)
+
+    @staticmethod
+    def _recorded(submission: Submission, state: SubmissionState) -> None:
+        """It has ended: so has its trace."""
+        seconds = (submission.duration or 0) / SAMPLE_RATE
+        origin = Origin(submission.id, submission.created_at)
+        tracing.recorded(origin, state.value, time.time(), lane=submission.lane.name.lower(), audio_seconds=seconds)
 
     def merge(self, id: int) -> None:
         """Merge a transcript whose chunks are all done."""
-        with about(transcript=id):
+        with about(transcript=id), tracing.span("merge", origin_of(self._farm.desk, id), transcript=id):
             aggregate(self._farm.ledger, id)
 
     def publish(self, id: int) -> None:
@@ -232,7 +247,8 @@ class Stages:
         submission = desk.claim(self._worker, id, SubmissionState.PUBLISHING)
         if submission is None:
             return
-        with about(submission=id, campaign=submission.campaign_id):
+        origin = Origin(id, submission.created_at)
+        with about(submission=id, campaign=submission.campaign_id), tracing.span("publish", origin, submission=id):
             self._publish_claimed(submission)
 
     def _publish_claimed(self, submission: Submission) -> None:
@@ -245,6 +261,7 @@ class Stages:
             state = _state(transcripts)
             if patiently(lambda: desk.published(submission, state)):
                 _log.info("submission %d: published, %s", submission.id, state.value)
+                self._recorded(submission, state)
             if is_elsewhere(submission.source) and any(transcript.coverage.gaps for transcript in transcripts):
                 return  # the same bytes may not be had again: its gaps are tried again by these samples
             for transcript in transcripts:

@@ -20,6 +20,7 @@ from stenopool.config import Config, address_of
 from stenopool.domain import DTYPES
 from stenopool.errors import UsageError
 from stenopool.logs import set_up
+from stenopool.tracing import tracing
 
 if TYPE_CHECKING:
     import threading
@@ -223,12 +224,13 @@ def worker(roles: tuple[str, ...], metrics: str | None, supervised: bool, **argu
     at = address_of(metrics, "--metrics") or config.metrics
     farm = Farm.find(config)
     try:
-        if ENGINE in roles:
-            use_compile_cache(config.cache / "xla")
-            code = run_engine(farm, loading.engine, metrics=at)
-        else:
-            allowed, exports = config.fetch_allow, config.exports
-            code = run_stages(farm, roles, config.limits, allowed=allowed, exports=exports, metrics=at)
+        with tracing(config.traces, "+".join(roles)):
+            if ENGINE in roles:
+                use_compile_cache(config.cache / "xla")
+                code = run_engine(farm, loading.engine, metrics=at)
+            else:
+                allowed, exports = config.fetch_allow, config.exports
+                code = run_stages(farm, roles, config.limits, allowed=allowed, exports=exports, metrics=at)
     finally:
         farm.close()
     click.get_current_context().exit(code)

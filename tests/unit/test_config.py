@@ -40,6 +40,7 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_FETCH_ALLOW": "",
         "STENOPOOL_LOG": "text",
         "STENOPOOL_METRICS": "",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "",
     }
 
     assert defaults == {
@@ -71,6 +72,7 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_FETCH_ALLOW": "10.1.0.0/16, fd12::/48,192.168.7.5",
         "STENOPOOL_LOG": "json",
         "STENOPOOL_METRICS": "[::1]:9464",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://k:4318",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
     assert Config.from_env(env) == Config(
@@ -85,6 +87,7 @@ def test_each_setting_has_its_field() -> None:
         limits=Limits(size=5e8, seconds=7200.0, channels=8, stall=30.0),
         fetch_allow=tuple(map(ip_network, ("10.1.0.0/16", "fd12::/48", "192.168.7.5"))),
         log="json",
+        traces="http://k:4318",
         metrics=("::1", 9464),
     )
 
