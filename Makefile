@@ -4,16 +4,17 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
+INFRA := .venv-infra
 # The newest Python there is that Stenopool runs on; name another with `make PYTHON=...`.
 PYTHON ?= $(firstword $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v $$p; done))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test test-s3 drill check reference parity bench lock clean
+.PHONY: help setup demo test test-s3 drill check reference infra-check parity bench lock clean
 
 help: ## Print this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Stenopool needs Python 3.11 or newer: install it, or name it with make PYTHON=..."; exit 1; }
@@ -56,6 +57,14 @@ check: $(VENV)/dev ## Lint, types, import directions
 reference: $(VENV)/dev ## Write docs/reference anew, from --help, settings and OpenAPI
 	$(BIN)/python docs/make_reference.py
 
+$(INFRA)/ready: infra/check.lock | $(BIN)/python
+	@$(PYTHON) -m venv $(INFRA)
+	$(INFRA)/bin/pip install --quiet --require-hashes -r infra/check.lock
+	@touch $@
+
+infra-check: $(VENV)/dev $(INFRA)/ready ## Look over images, compose, Kubernetes, alerts, Terraform
+	$(BIN)/python infra/check.py
+
 # The reference implementations have an environment of their own. openai-whisper goes in alone: it asks for a compiler of
 # GPU kernels that nothing here needs.
 $(PARITY)/ready: tests/references/requirements.txt | $(BIN)/python
@@ -77,12 +86,16 @@ bench: $(VENV)/dev $(PARITY)/ready ## Measure beside the other engines, and ever
 	$(BIN)/python bench/preparing.py
 	$(BIN)/python bench/long_recording.py
 
+COMPILE := --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	--python-version 3.11
+
 lock: ## Pin all dependencies anew (needs uv)
-	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--python-version 3.11 pyproject.toml --group build -o requirements.lock
-	uv pip compile --quiet --universal --fork-strategy fewest --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		--python-version 3.11 --constraint requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	uv pip compile $(COMPILE) pyproject.toml --group build -o requirements.lock
+	uv pip compile $(COMPILE) --constraint requirements.lock pyproject.toml --group dev -o requirements-dev.lock
+	uv pip compile $(COMPILE) --constraint requirements.lock infra/docker/desk.in --group pyproject.toml:build -o infra/docker/desk.lock
+	uv pip compile $(COMPILE) --constraint requirements.lock infra/docker/cuda.in -o infra/docker/cuda.lock
+	uv pip compile $(COMPILE) infra/check.in -o infra/check.lock
 
 clean: ## Remove both environments, caches and the demo's output
-	rm -rf $(VENV) $(PARITY) .demo out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) $(INFRA) .demo out .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

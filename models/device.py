@@ -1,12 +1,12 @@
-"""The device: what it can compute in, and where compiled programs are kept."""
+"""The device: what it can compute in, and where compiled programs are kept.
+
+JAX is imported where it is asked: a process that plans for engines elsewhere may be without it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import jax
-
-from models.sizes import free_memory
 from stenopool.domain import DTYPES, DType
 from stenopool.errors import UsageError
 
@@ -21,6 +21,8 @@ def use_compile_cache(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made ({error.strerror}); set STENOPOOL_CACHE elsewhere") from error
+    import jax
+
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Everything, however small: a worker's start is the sum of many small programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -36,6 +38,8 @@ def resolve_dtype(dtype: DType) -> str:
     if dtype not in DTYPES:
         raise UsageError(f"no dtype {dtype!r}; choose from {', '.join(DTYPES)}")
     if dtype == "auto":
+        import jax
+
         return "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return dtype
 
@@ -46,6 +50,10 @@ def describe_devices() -> dict[str, str | int]:
     Raises:
         RuntimeError: JAX cannot use what it was told to use.
     """
+    import jax
+
+    from models.sizes import free_memory
+
     devices = jax.local_devices()
     return {
         "platform": devices[0].platform,

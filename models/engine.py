@@ -108,6 +108,10 @@ class Engine:
         self._sizes = self._fitting()
         #: Seconds spent on compiling (or on reading compiled programs from the cache).
         self.compile_seconds = 0.0
+        #: Programs that were compiled, or read.
+        self.programs = 0
+        #: Seconds until the weights were on the device.
+        self.load_seconds = 0.0
         #: Seconds spent on the device's work, the wait for it included.
         self.model_seconds = 0.0
         #: Steps of all slots so far, and those of them in which the slot was decoding: their ratio is the occupancy.
@@ -119,6 +123,7 @@ class Engine:
         self._n_jobs = 0
         self._logits: Callable[..., Array] | None = None
         self._ways = suited(jax.default_backend(), activations(self.dtype), self.mesh.size)
+        began = time.perf_counter()
         with self._device_failures():
             models = self._load()
             graph, params = nnx.split(models)
@@ -137,6 +142,7 @@ class Engine:
             compiled=self._count_compiling,
         )
         self._loaded = True
+        self.load_seconds = time.perf_counter() - began
 
     @property
     def n_slots(self) -> int:
@@ -226,6 +232,7 @@ class Engine:
 
     def _count_compiling(self, seconds: float) -> None:
         self.compile_seconds += seconds
+        self.programs += 1
 
     @contextmanager
     def _device_failures(self) -> Iterator[None]:

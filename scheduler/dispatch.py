@@ -11,6 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, text
 
@@ -90,6 +91,20 @@ class Leadership:
             self._connection = None
 
 
+@dataclass(slots=True)
+class Dispatched:
+    """What a dispatcher has done since it was begun, for whoever watches it."""
+
+    #: Leases that ran out.
+    expired: int = 0
+    #: Chunks of them that became gaps.
+    quarantined: int = 0
+    #: When it last looked for them, by this machine's clock; 0 where it never did.
+    swept_at: float = 0.0
+    #: Whether it leads.
+    leading: bool = False
+
+
 class Dispatcher:
     """Decides, tick by tick.
 
@@ -107,6 +122,7 @@ class Dispatcher:
         self._leadership = Leadership(engine)
         self._broker = broker
         self._lease = lease
+        self.done = Dispatched()
         self._looked = time.monotonic()
         self._sweep_at = self._looked
         self._patient = False
@@ -116,12 +132,14 @@ class Dispatcher:
         failing = False
         while not stop.is_set():
             try:
-                if self._leadership.held():
+                self.done.leading = self._leadership.held()
+                if self.done.leading:
                     self.tick()
                 else:  # whoever leads has looked
                     self._looked = time.monotonic()
                 failing = False
             except (LedgerUnreachable, BrokerUnreachable) as error:
+                self.done.leading = False
                 if not failing:  # once, not twice a second
                     _log.warning("%s", error)
                 failing = True
@@ -162,13 +180,17 @@ class Dispatcher:
 
     def _sweep(self) -> None:
         swept = self._chunks.sweep_crashed()
+        self.done.expired += swept.ready + len(swept.quarantined)
+        self.done.quarantined += len(swept.quarantined)
         if swept.ready:
             _log.warning("%d chunks are tried again apart: their lease ran out", swept.ready)
         for transcript, index in swept.quarantined:
-            _log.error("chunk %d of transcript %d is a gap: workers died with it", index, transcript)
+            ids = {"chunk": index, "transcript": transcript}
+            _log.error("chunk %d of transcript %d is a gap: workers died with it", index, transcript, extra=ids)
         self._desk.sweep()
         for worker in self._fleet.sweep():
-            _log.warning("%s was not seen for long", worker)
+            _log.warning("%s was not seen for long", worker, extra={"worker": worker})
+        self.done.swept_at = time.time()
 
     def _tell_desk(self) -> None:
         ahead = self._desk.ahead()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stenopool.errors import UsageError
+from stenopool.logs import LogStyle
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ SETTINGS = (
         "a login to the farm's Postgres, or a replica, that only reads: for stenopool admin",
     ),
     Setting("STENOPOOL_BROKER", "", "a farm's Redis: redis://:password@host:6379/0"),
+    Setting("STENOPOOL_DATABASE_FILE", "", "a file with what STENOPOOL_DATABASE is to be, where that is not set"),
+    Setting("STENOPOOL_BROKER_FILE", "", "a file with what STENOPOOL_BROKER is to be, where that is not set"),
     Setting("STENOPOOL_STORE", "", "a farm's objects: s3://bucket/prefix?endpoint=https://host, or a shared folder"),
     Setting(
         "STENOPOOL_EXPORTS",
@@ -45,6 +48,15 @@ SETTINGS = (
     Setting("STENOPOOL_MAX_STALL", "600", "seconds that a decoder may fall behind real time before it is given up"),
     Setting(
         "STENOPOOL_FETCH_ALLOW", "", "networks of your own that sources may be fetched from: 10.1.0.0/16,fd12::/48"
+    ),
+    Setting("STENOPOOL_LOG", "text", "how the processes of a farm log: text, or json for an object a line"),
+    Setting(
+        "STENOPOOL_METRICS", "", "where a scheduler or a worker shows its metrics: a port of this machine, or host:port"
+    ),
+    Setting(
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "",
+        "where workers send traces, by OTLP over HTTP: http://host:4318; needs stenopool[trace]",
     ),
 )
 
@@ -89,6 +101,12 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     #: Networks that sources may be fetched from, besides the public internet.
     fetch_allow: tuple[Network, ...] = ()
+    #: Host and port where a process shows its metrics; None for nowhere.
+    metrics: tuple[str, int] | None = None
+    #: How the processes of a farm log.
+    log: LogStyle = "text"
+    #: URL that traces are sent to, by OTLP over HTTP.
+    traces: str | None = None
 
     @property
     def farm(self) -> Path:
@@ -105,7 +123,8 @@ class Config:
         """Read the settings; the XDG base directories are honoured where ours are not set.
 
         Raises:
-            UsageError: a path begins with the home of a user who has none; a number is none, or is out of range.
+            UsageError: a path begins with the home of a user who has none; a number is none, or is out of range; a
+                file cannot be read.
         """
         env = os.environ if environ is None else environ
         data = _base(env.get("XDG_DATA_HOME"), "~/.local/share")
@@ -113,16 +132,40 @@ class Config:
         return cls(
             home=_path("STENOPOOL_HOME", env.get("STENOPOOL_HOME") or f"{data}/stenopool"),
             cache=_path("STENOPOOL_CACHE", env.get("STENOPOOL_CACHE") or f"{cache}/stenopool"),
-            database=env.get("STENOPOOL_DATABASE") or None,
+            database=_secret(env, "STENOPOOL_DATABASE"),
             admin_database=env.get("STENOPOOL_ADMIN_DATABASE") or None,
-            broker=env.get("STENOPOOL_BROKER") or None,
+            broker=_secret(env, "STENOPOOL_BROKER"),
             store=env.get("STENOPOOL_STORE") or None,
             exports=tuple(filter(None, map(str.strip, env.get("STENOPOOL_EXPORTS", "").split(",")))),
             lease=_number(env, "STENOPOOL_LEASE", 1, 86_400, "seconds, from 1 to a day"),
             keep=_number(env, "STENOPOOL_KEEP", 0, 36_500 * 86_400, "seconds, up to a century"),
             limits=_limits(env),
             fetch_allow=_networks(env, "STENOPOOL_FETCH_ALLOW"),
+            log=_log_style(env),
+            traces=env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
+            metrics=address_of(env.get("STENOPOOL_METRICS") or None, "STENOPOOL_METRICS"),
         )
+
+
+def _log_style(env: Mapping[str, str]) -> LogStyle:
+    match value := env.get("STENOPOOL_LOG") or _DEFAULTS["STENOPOOL_LOG"]:
+        case "text" | "json":
+            return value
+    raise UsageError(f"STENOPOOL_LOG is {value!r}; set it to text or json")
+
+
+def address_of(value: str | None, name: str) -> tuple[str, int] | None:
+    """Host and port of "host:port", or of a port, which is then this machine's alone; None of None.
+
+    Raises:
+        UsageError: it is neither; `name` is what was set to it.
+    """
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise UsageError(f"{name} is {value!r}; set it to a port such as 9464, or to host:port")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
 def compiler_flags() -> str:
@@ -151,6 +194,17 @@ def _networks(env: Mapping[str, str], name: str) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(one.strip()) for one in value.split(",") if one.strip())
     except ValueError as error:
         raise UsageError(f"{name}: {error}; set it to networks such as 10.1.0.0/16,192.168.7.5") from None
+
+
+def _secret(env: Mapping[str, str], name: str) -> str | None:
+    """A setting with a password in it: as it is set, or what is in the file that the other one names."""
+    if (value := env.get(name)) or not (file := env.get(f"{name}_FILE")):
+        return value or None
+    try:
+        return Path(file).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no text"
+        raise UsageError(f"{file}: cannot be read ({reason}); set {name}_FILE to another file") from None
 
 
 def _number(env: Mapping[str, str], name: str, least: float, most: float, wanted: str) -> float:

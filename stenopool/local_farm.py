@@ -207,6 +207,15 @@ class LocalFarm:
             elif now >= member.due:
                 self._start(member)
 
+    def _environment(self, member: Member) -> dict[str, str]:
+        """The farm's places; and each shows its metrics at a port of its own, the first at the one that is set."""
+        settings = self.places.environment()
+        if self.config.metrics is not None:
+            host, port = self.config.metrics
+            place = next(place for place, one in enumerate(self.members) if one is member)
+            settings["STENOPOOL_METRICS"] = f"{host}:{port + place}"
+        return {**os.environ, **settings}
+
     def _start(self, member: Member) -> None:
         path = log_of(self.config, member.role)
         path.parent.mkdir(exist_ok=True)
@@ -217,7 +226,7 @@ class LocalFarm:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.places.environment()},
+                env=self._environment(member),
                 start_new_session=True,  # Ctrl-C is for us: we tell them to end
             )
         member.started = time.monotonic()

@@ -219,6 +219,18 @@ class Desk(WaitingRoom):
         with self._transaction() as session:
             return self._submission(session, self._row(session, id))
 
+    def first_of(self, transcript: int) -> tuple[int, float] | None:
+        """Who first waited for a transcript, and when that was handed in; None where nobody does."""
+        with self._transaction() as session:
+            row = session.execute(
+                select(SubmissionRow.id, SubmissionRow.created_at)
+                .join(SubmissionTranscriptRow, SubmissionTranscriptRow.submission_id == SubmissionRow.id)
+                .where(SubmissionTranscriptRow.transcript_id == transcript)
+                .order_by(SubmissionRow.id)
+                .limit(1)
+            ).first()
+            return None if row is None else (row.id, row.created_at)
+
     def submissions(self, *, tenant: str | None = None, open_only: bool = False, limit: int = 100) -> list[Submission]:
         """The latest, the last one first."""
         conditions: list[ColumnElement[bool]] = []

@@ -47,8 +47,9 @@ class StandIn:
     dtype = "float32"
     assistant = None
     n_slots = 16
-    #: It has no steps.
-    slot_steps = active_steps = 0
+    #: It has no steps, no programs and no weights.
+    slot_steps = active_steps = programs = 0
+    load_seconds = compile_seconds = model_seconds = 0.0
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.checkpoint, self.vocabulary = pocket()

@@ -37,7 +37,10 @@ def aggregate(ledger: Ledger, transcript: int) -> None:
         state = TranscriptState.COMPLETED_EMPTY
     # How the seams were resolved goes into no file; it is kept for whoever asks the ledger why a word is missing.
     document = document_of(merged.segments, coverage) | {"seams": [asdict(seam) for seam in merged.seams]}
-    if ledger.complete(transcript, fence, state, document) and (done := ledger.work(transcript)).withheld:
+    if not ledger.complete(transcript, fence, state, document):
+        return
+    _log.info("transcript %d: merged, %s", transcript, state.value)
+    if (done := ledger.work(transcript)).withheld:
         _log.warning(
             "transcript %d: version %d has more gaps than the one that is shown, and is kept beside it",
             transcript,

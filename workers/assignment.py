@@ -6,16 +6,19 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from models.checkpoint import Checkpoint
 from models.device import resolve_dtype
-from models.engine import Engine
 from models.tokens import Vocabulary
 from stenopool.domain import MULTIPLE, SAMPLE_RATE, DType, Options, Provenance
 from stenopool.errors import UsageError
 from stenopool.options import options_of, resolved
 from stenopool.version import __version__
 from workers.decoding import hotwords, initial_prompt, prefix
+
+if TYPE_CHECKING:
+    from models.engine import Engine
 
 #: Raised whenever the same sound may give another transcript than before (features, decoding, voice activity, plan,
 #: merge): what was made under another one is other work.

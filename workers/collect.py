@@ -145,7 +145,8 @@ class Collector:
             except StoreError as error:
                 if error.retryable:
                     raise
-                _log.error("submission %d is not deleted yet: %s", id, error)  # the others may be
+                line = "submission %d is not deleted yet: %s"  # the others may be
+                _log.error(line, id, error, extra={"submission": id})
         return done, str(ids[-1]) if len(ids) == ROWS else ""
 
     def _forgotten(self, after: str) -> _Turn:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -14,14 +15,17 @@ from functools import partial
 import numpy as np
 
 from models.engine import Engine
+from stenopool import tracing
 from stenopool.domain import SAMPLE_RATE, Span
 from stenopool.errors import BrokerUnreachable, StenopoolError, UsageError
+from stenopool.tracing import Batch, Origin
 from storage.chunks import Claim, Finished
 from storage.ledger import Work
 from storage.throughput import Done
 from workers.farm import Farm
 from workers.hearing import Hearing
 from workers.ingest import SamplesGone, has_pcm, read_pcm
+from workers.origins import origin_of
 from workers.patience import patiently
 from workers.room import EngineRoom
 
@@ -48,7 +52,10 @@ class EngineWorker:
         self._prompt_room = engine.dims.n_text_ctx // 2 - 1
         self.room = EngineRoom(engine)
         self._heard = 0.0
+        #: What became of chunks: done, gap, given_back; refused where they came too late.
+        self.outcomes: Counter[str] = Counter()
         self._counting = threading.Lock()
+        self._origins: dict[int, Origin | None] = {}
         # One at a time: a suspect that waits while another kills this worker would be blamed for it.
         self._suspects = threading.Lock()
         # A chunk waits in a thread for the engine; those of the hints that are in flight, and those to come.
@@ -79,6 +86,13 @@ class EngineWorker:
             self._transcribe(ledger.claim_queued(self._worker, self._engine_key, len(chunks), chunks))
 
     def _transcribe(self, claims: list[Claim], party: object | None = None) -> None:
+        batch = Batch()
+        try:
+            self._transcribe_batch(claims, party, batch)
+        finally:
+            batch.close()
+
+    def _transcribe_batch(self, claims: list[Claim], party: object | None, batch: Batch) -> None:
         ledger = self._farm.ledger
         works: dict[int, Work] = {}
         open_futures: dict[Future[Finished], Claim] = {}
@@ -88,11 +102,15 @@ class EngineWorker:
                     works[claim.transcript] = patiently(partial(ledger.work, claim.transcript))
                 hear = partial(self._hearing(works[claim.transcript]).chunk, claim, party)
                 open_futures[self._threads.submit(hear)] = claim
+            if tracing.is_on():
+                batch.begin({claim: (self._origin(claim.transcript), _told(claim)) for claim in claims})
             done = wait(open_futures, return_when=FIRST_COMPLETED).done
             if len(done) < len(open_futures):  # others may be through in a moment
                 done = wait(open_futures, COALESCE).done
             finished = [(open_futures.pop(future), future) for future in done]
             self._keep(finished, works)
+            for claim, future in finished:
+                batch.end(claim, "given_back" if future.exception() is not None else _outcome(future.result()))
             # Of a sequential transcript, the next chunk is ready now; there is no need to wait for a hint.
             following = [
                 (claim.transcript, claim.index + 1) for claim, _ in finished if works[claim.transcript].sequential
@@ -110,7 +128,8 @@ class EngineWorker:
             self._lost(transcript)
             return
         except StenopoolError as error:
-            _log.warning("transcript %d: its language is not detected yet (%s)", transcript, error)
+            line = "transcript %d: its language is not detected yet (%s)"
+            _log.warning(line, transcript, error, extra={"transcript": transcript})
             return  # the lease runs out, and somebody tries again
         patiently(partial(ledger.set_language, transcript, language, probability))
 
@@ -127,16 +146,20 @@ class EngineWorker:
             except UsageError as error:
                 finished.append(Hearing.gap(claim, str(error)))
             except StenopoolError as error:
-                _log.warning("chunk %d of transcript %d is given back (%s)", claim.index, claim.transcript, error)
+                ids = {"chunk": claim.index, "transcript": claim.transcript}
+                _log.warning("chunk %d of transcript %d is given back (%s)", *ids.values(), error, extra=ids)
                 given_back.append(claim)
         if given_back:
             patiently(partial(self._farm.ledger.give_back, given_back))
         kept = patiently(partial(self._farm.ledger.finish_all, finished))
+        late = len(finished) - len(kept)
         with self._counting:
+            self.outcomes.update(given_back=len(given_back), refused=late)
+            self.outcomes.update(_outcome(one) for one in finished if one.claim in kept)
             for claim in kept:
                 work = works[claim.transcript]
                 self._heard += work.duration / SAMPLE_RATE / work.chunks_total
-        if late := len(finished) - len(kept):
+        if late:
             _log.warning("%d chunks came too late: their leases had run out", late)
         for transcript in {claim.transcript for claim, still_open in kept.items() if not still_open}:
             try:
@@ -145,6 +168,14 @@ class EngineWorker:
                 _log.warning("%s", error)
         for transcript in sorted(lost):
             self._lost(transcript)
+
+    def _origin(self, transcript: int) -> Origin | None:
+        """Whose trace its chunks belong to; asked once."""
+        if transcript not in self._origins:
+            if len(self._origins) > 10_000:
+                self._origins.clear()
+            self._origins[transcript] = origin_of(self._farm.desk, transcript)
+        return self._origins[transcript]
 
     def _lost(self, transcript: int) -> None:
         """Somebody removed its samples: they are decoded again before any more of it is heard."""
@@ -156,7 +187,8 @@ class EngineWorker:
             _log.warning("%s", error)
             return
         for submission in self._farm.desk.lost(transcript):
-            _log.warning("submission %d is decoded again: its samples are gone from the object store", submission)
+            line = "submission %d is decoded again: its samples are gone from the object store"
+            _log.warning(line, submission, extra={"submission": submission, "transcript": transcript})
 
     def _hearing(self, work: Work) -> Hearing:
         return Hearing(
@@ -170,3 +202,13 @@ class EngineWorker:
 
     def _read(self, recording: str, duration: int, span: Span) -> np.ndarray:
         return read_pcm(self._farm.store, recording, duration, span)
+
+
+def _told(claim: Claim) -> dict[str, int | float]:
+    """What a chunk's span says of it."""
+    seconds = len(claim.span) / SAMPLE_RATE
+    return {"transcript": claim.transcript, "chunk": claim.index, "audio_seconds": seconds}
+
+
+def _outcome(finished: Finished) -> str:
+    return "done" if finished.result.get("failed") is None else "gap"

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
 
@@ -21,6 +22,9 @@ from storage.ledger import Ledger
 from storage.objects import ObjectStore
 from storage.stores import open_store
 from storage.throughput import Throughput
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +134,13 @@ class Farm:
     def broker(self) -> Broker:
         """Hints."""
         return Broker(self.places.broker)
+
+    @cached_property
+    def metrics(self) -> CollectorRegistry:
+        """What is to be seen of its ledger and its broker."""
+        from workers.metrics import LedgerMetrics, registry_of  # most commands show none
+
+        return registry_of("api", [LedgerMetrics(self)])
 
     def close(self) -> None:
         """Give the connections back."""

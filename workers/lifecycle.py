@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from stenopool.errors import LedgerUnreachable
+from stenopool.logs import process_is
 from stenopool.version import __version__
 from storage.fleet import Worker
 from storage.throughput import Done
@@ -67,6 +68,7 @@ def alive(
 
     Hands out what is to be called once it takes work.
     """
+    process_is(worker=worker.id, role=worker.role)
     join(farm, worker)
     working, stop = threading.Event(), threading.Event()
     account = _Account(farm, worker, done)

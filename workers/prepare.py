@@ -12,6 +12,7 @@ from pathlib import Path
 from scheduler.plan import Plan, SpeechRun, plan_islands, plan_recording, plan_whole, plan_without_vad
 from stenopool.domain import SAMPLE_RATE, Chunk, Span
 from stenopool.errors import MediaUnreadable
+from stenopool.tracing import span
 from storage.ledger import Ledger, Queued, Source, Work
 from storage.objects import ObjectStore
 from storage.records import record_of_provenance
@@ -180,18 +181,19 @@ def _known(
 
 
 def _plan(one: Ingested, assignment: Assignment, ledger: Ledger, queued: Queued | None) -> Work:
-    plan = plan_ingested(one, assignment)
-    return ledger.plan(
-        one.recording,
-        assignment.digest,
-        provenance=record_of_provenance(assignment.provenance),
-        language=assignment.language,
-        chunks=plan.chunks,
-        silences=[(silence.span, silence.score) for silence in plan.silences],
-        sequential=assignment.options.mode == "sequential",
-        again=assignment.force,
-        queued=queued,
-    )
+    with span("plan"):
+        plan = plan_ingested(one, assignment)
+        return ledger.plan(
+            one.recording,
+            assignment.digest,
+            provenance=record_of_provenance(assignment.provenance),
+            language=assignment.language,
+            chunks=plan.chunks,
+            silences=[(silence.span, silence.score) for silence in plan.silences],
+            sequential=assignment.options.mode == "sequential",
+            again=assignment.force,
+            queued=queued,
+        )
 
 
 def plan_ingested(one: Ingested, assignment: Assignment) -> Plan:

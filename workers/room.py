@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -45,6 +45,12 @@ class EngineRoom:
         self._progressed = time.monotonic()
         #: Seconds in which there was work.
         self.worked = 0.0
+        #: By how many chunks were in the slots: times that the engine went on with them.
+        self.turns: Counter[int] = Counter()
+        #: Chunks that were put into slots, and samples of sound in them.
+        self.encoded = self.sounding = 0
+        #: Times that the device had no room.
+        self.full = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -83,6 +89,7 @@ class EngineRoom:
             try:
                 self._turn(jobs)
             except DeviceFull as error:
+                self.full += 1
                 self._give_up(error, again=error.retryable)
             except StenopoolError as error:
                 self._give_up(error)
@@ -119,6 +126,8 @@ class EngineRoom:
                     self._submit([job])
                 except UsageError as error:
                     job.future.set_exception(error)
+        if self._in_slots:
+            self.turns[len(self._in_slots)] += 1
         for heard in self.engine.step():
             assert isinstance(heard.key, _Job)
             self._in_slots.discard(heard.key)
@@ -132,6 +141,8 @@ class EngineRoom:
         except UsageError:
             self._in_slots.difference_update(jobs)
             raise
+        self.encoded += len(jobs)
+        self.sounding += sum(len(job.request.pcm) for job in jobs)
 
     def _give_up(self, error: Exception, *, again: bool = False) -> None:
         """The slots are empty: their chunks begin again, or those who wait for them are told why not."""

@@ -15,15 +15,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.tokens import Vocabulary
+from stenopool import tracing
 from stenopool.config import Limits
-from stenopool.domain import DType, Provenance, Transcript
+from stenopool.domain import SAMPLE_RATE, DType, Provenance, Transcript
 from stenopool.errors import (
     DiskFull,
+    EngineError,
     FetchError,
     LedgerUnreachable,
     MediaBeyondLimit,
@@ -31,7 +34,9 @@ from stenopool.errors import (
     StenopoolError,
     StoreError,
 )
+from stenopool.logs import about
 from stenopool.options import options_of
+from stenopool.tracing import Origin
 from storage.desk import Submission
 from storage.keys import is_elsewhere, is_source_key, pcm_key
 from storage.ledger import Queued, Work
@@ -48,6 +53,7 @@ from workers.farm import Farm
 from workers.fetch import Bounds, Fetcher
 from workers.ingest import Ingested, Stopped, enough_memory
 from workers.limits import beyond
+from workers.origins import origin_of
 from workers.patience import patiently
 from workers.prepare import SourceFile, mend, prepare
 from workers.shown import put_files, sent_of
@@ -101,7 +107,12 @@ class Stages:
         submission = desk.claim(self._worker, id, SubmissionState.INGESTING)
         if submission is None:
             return
-        name = shown(submission.name)
+        origin = Origin(id, submission.created_at)
+        with about(submission=id, campaign=submission.campaign_id), tracing.span("ingest", origin, submission=id):
+            self._ingest_claimed(submission)
+
+    def _ingest_claimed(self, submission: Submission) -> None:
+        desk, name = self._farm.desk, shown(submission.name)
         path: Path | None = None
         try:
             with _scratch() as folder:
@@ -111,8 +122,7 @@ class Stages:
         except Stopped:
             patiently(lambda: desk.postponed(submission, "its worker ended", 0))
         except KeyError:
-            reason = f"{name}: its file is gone from the object store; submit it again"
-            patiently(lambda: desk.failed(submission, reason))
+            self._fail(submission, f"{name}: its file is gone from the object store; submit it again")
         except StenopoolError as error:
             reason = f"{name}: {error}" if path is None else str(error).replace(str(path), name)
             self._not_done(submission, error, reason)
@@ -124,6 +134,7 @@ class Stages:
             works, file_sha256 = begin(submission, source, stop)
         transcripts = [(channel, work.id) for channel, work in works]
         duration = sum(work.duration for _, work in works)
+        _log.info("submission %d: planned, %.1f s of sound", submission.id, duration / SAMPLE_RATE)
         patiently(lambda: self._farm.desk.transcribing(submission, transcripts, duration, file_sha256=file_sha256))
 
     def _whole(
@@ -195,13 +206,15 @@ class Stages:
         where a store refuses.
         """
         desk = self._farm.desk
+        tracing.failed(type(error).__name__)
+        _log.warning("submission %d: %s it is not done (%s)", submission.id, submission.state.value, reason)
         elsewhere = isinstance(error, FetchError)
         if isinstance(error, FetchError) and error.later is not None:
             later = error.later * random.uniform(1.0, 1.1)  # a fleet does not come at once
             patiently(lambda: desk.postponed(submission, reason, later))
         elif isinstance(error, OutOfRoom) or (elsewhere and error.retryable):
             if submission.attempt >= ATTEMPTS:
-                patiently(lambda: desk.failed(submission, f"{reason} ({ATTEMPTS} times)"))
+                self._fail(submission, f"{reason} ({ATTEMPTS} times)")
             else:
                 pause = PAUSES[submission.attempt - 1]
                 patiently(lambda: desk.postponed(submission, reason, pause, counts=True))
@@ -210,11 +223,23 @@ class Stages:
         elif isinstance(error, StoreError):
             patiently(lambda: desk.postponed(submission, reason, LONG_PATIENCE))
         else:
-            patiently(lambda: desk.failed(submission, reason))
+            self._fail(submission, reason)
+
+    def _fail(self, submission: Submission, reason: str) -> None:
+        if patiently(lambda: self._farm.desk.failed(submission, reason)):
+            self._recorded(submission, submission.settled or SubmissionState.FAILED)
+
+    @staticmethod
+    def _recorded(submission: Submission, state: SubmissionState) -> None:
+        """It has ended: so has its trace."""
+        seconds = (submission.duration or 0) / SAMPLE_RATE
+        origin = Origin(submission.id, submission.created_at)
+        tracing.recorded(origin, state.value, time.time(), lane=submission.lane.name.lower(), audio_seconds=seconds)
 
     def merge(self, id: int) -> None:
         """Merge a transcript whose chunks are all done."""
-        aggregate(self._farm.ledger, id)
+        with about(transcript=id), tracing.span("merge", origin_of(self._farm.desk, id), transcript=id):
+            aggregate(self._farm.ledger, id)
 
     def publish(self, id: int) -> None:
         """Write a submission's transcripts into the object store, and to where it wants them."""
@@ -222,12 +247,21 @@ class Stages:
         submission = desk.claim(self._worker, id, SubmissionState.PUBLISHING)
         if submission is None:
             return
+        origin = Origin(id, submission.created_at)
+        with about(submission=id, campaign=submission.campaign_id), tracing.span("publish", origin, submission=id):
+            self._publish_claimed(submission)
+
+    def _publish_claimed(self, submission: Submission) -> None:
+        desk = self._farm.desk
         try:
             with self._held(submission) as stop:
                 transcripts, _ = put_files(self._farm, submission)
                 if submission.destination is not None:
                     self._export(submission, stop)
-            patiently(lambda: desk.published(submission, _state(transcripts)))
+            state = _state(transcripts)
+            if patiently(lambda: desk.published(submission, state)):
+                _log.info("submission %d: published, %s", submission.id, state.value)
+                self._recorded(submission, state)
             if is_elsewhere(submission.source) and any(transcript.coverage.gaps for transcript in transcripts):
                 return  # the same bytes may not be had again: its gaps are tried again by these samples
             for transcript in transcripts:
@@ -282,11 +316,20 @@ class Stages:
         return assign(checkpoint, vocabulary, options, dtype=dtype, split=submission.split, force=submission.again)
 
     def _dtype(self, checkpoint: Checkpoint) -> DType:
-        """What the farm's engines of that model compute in; where there is none yet, what would suit this machine."""
+        """What the farm's engines of that model compute in; where there is none yet, what would suit this machine.
+
+        Raises:
+            EngineError: there is none, and no JAX here that could tell.
+        """
         digest = checkpoint.digest
         for worker in self._farm.fleet.workers():
             if worker.model_digest == digest and worker.dtype:
                 return worker.dtype  # type: ignore[return-value]
+        if find_spec("jax") is None:
+            raise EngineError(
+                f"no engine of {checkpoint.name} works yet; start one with: stenopool worker --role engine --model "
+                f"{checkpoint.name}"
+            )
         return "auto"
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 from scheduler.dispatch import Leadership
 from scheduler.webhooks import Answer, body_of, headers_of, judge
 from stenopool.errors import LedgerError, StenopoolError, UsageError
+from stenopool.logs import about
 from storage.webhook_tables import DeliveryState, EndpointState
 from storage.webhooks import Delivery, Outcome, Webhooks
 
@@ -82,10 +83,11 @@ class Courier:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _turn(self, endpoint: int) -> None:
-        try:
-            self.deliver(endpoint)
-        except LedgerError as error:
-            _log.warning("webhook %d: what was sent is sent again (%s)", endpoint, error)
+        with about(endpoint=endpoint):
+            try:
+                self.deliver(endpoint)
+            except LedgerError as error:
+                _log.warning("webhook %d: what was sent is sent again (%s)", endpoint, error)
 
     def deliver(self, endpoint: int) -> None:
         """A turn of an endpoint: until there is nothing more, or it fails.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -29,6 +30,7 @@ from stenopool.cli.events import events
 from stenopool.cli.models import models
 from stenopool.cli.transcribe import transcribe
 from stenopool.errors import StenopoolError, UsageError
+from stenopool.logs import speaks_json
 from stenopool.version import __version__
 
 EXIT_CODES = """\b
@@ -88,14 +90,22 @@ def main() -> None:
     try:
         code = cli.main(standalone_mode=False, obj=stop)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        click.echo("stenopool: stopped; the same command goes on from here", err=True)
+        _say("stopped; the same command goes on from here", logging.INFO)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except StenopoolError as error:
-        click.echo(f"stenopool: {error}", err=True)
+        _say(str(error), logging.ERROR)
         code = 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
         code = 1
         sys.stderr.close()  # whoever read our output has left: nothing more to say
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(line: str, level: int) -> None:
+    """Last words, in whichever form the others had."""
+    if speaks_json():
+        logging.getLogger("stenopool").log(level, "%s", line)
+    else:
+        click.echo(f"stenopool: {line}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -17,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stenopool.cli.loading import loading_options, taken_loading
-from stenopool.config import Config
+from stenopool.config import Config, address_of
 from stenopool.domain import DTYPES
 from stenopool.errors import UsageError
+from stenopool.logs import set_up
+from stenopool.tracing import tracing
 
 if TYPE_CHECKING:
     import threading
@@ -31,6 +32,9 @@ STARTS_WITHIN = 900.0
 
 ENGINE, STAGES = "engine", ("ingest", "merge", "publish")
 
+METRICS = click.option(
+    "--metrics", metavar="[HOST:]PORT", help="Show metrics there, at /metrics.  [default: STENOPOOL_METRICS]"
+)
 #: Of the processes that `stenopool up` starts.
 SUPERVISED = click.option("--supervised", is_flag=True, hidden=True, help="End when standard input does.")
 
@@ -204,9 +208,10 @@ def _alive(pid: int) -> bool:
     required=True,
     help="What it does; all but engine may be given together.",
 )
+@METRICS
 @SUPERVISED
 @loading_options
-def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
+def worker(roles: tuple[str, ...], metrics: str | None, supervised: bool, **arguments: Any) -> None:
     """Be a worker of a farm, until a signal ends it: SIGTERM ends what is begun, a second one gives it back.
 
     The farm is that of STENOPOOL_DATABASE, STENOPOOL_BROKER and STENOPOOL_STORE. The model is an engine's.
@@ -224,22 +229,26 @@ def worker(roles: tuple[str, ...], supervised: bool, **arguments: Any) -> None:
     supervise(supervised)
     loading = taken_loading(arguments)
     config = Config.from_env()
+    at = address_of(metrics, "--metrics") or config.metrics
     farm = Farm.find(config)
     try:
-        if ENGINE in roles:
-            use_compile_cache(config.cache / "xla")
-            code = run_engine(farm, loading.engine)
-        else:
-            code = run_stages(farm, roles, config.limits, allowed=config.fetch_allow, exports=config.exports)
+        with tracing(config.traces, "+".join(roles)):
+            if ENGINE in roles:
+                use_compile_cache(config.cache / "xla")
+                code = run_engine(farm, loading.engine, metrics=at)
+            else:
+                allowed, exports = config.fetch_allow, config.exports
+                code = run_stages(farm, roles, config.limits, allowed=allowed, exports=exports, metrics=at)
     finally:
         farm.close()
     click.get_current_context().exit(code)
 
 
 @click.command()
+@METRICS
 @SUPERVISED
 @click.pass_context
-def scheduler(context: click.Context, supervised: bool) -> None:
+def scheduler(context: click.Context, metrics: str | None, supervised: bool) -> None:
     """Be the scheduler of a farm, until a signal ends it. Where there are several, one of them leads.
 
     \b
@@ -251,11 +260,13 @@ def scheduler(context: click.Context, supervised: bool) -> None:
     from workers.collect import collecting
     from workers.farm import Farm
     from workers.lifecycle import alive, new_worker
+    from workers.metrics import LedgerMetrics, SchedulerMetrics, shown
     from workers.post import Post
     from workers.webhooks import delivering
 
     supervise(supervised)
     config = Config.from_env()
+    at = address_of(metrics, "--metrics") or config.metrics
     farm = Farm.find(config)
     try:
         with (
@@ -263,8 +274,11 @@ def scheduler(context: click.Context, supervised: bool) -> None:
             collecting(farm, keep=config.keep),
             delivering(farm.database, Post(partial(may_ask, allowed=config.fetch_allow))),
         ):
-            begin()
-            Dispatcher(farm.database, farm.broker, lease=farm.lease).run(context.obj)
+            dispatcher = Dispatcher(farm.database, farm.broker, lease=farm.lease)
+            counted = SchedulerMetrics(farm, dispatcher.done).begin()
+            with shown(at, "scheduler", LedgerMetrics(farm), counted):
+                begin()
+                dispatcher.run(context.obj)
     finally:
         farm.close()
 
@@ -317,9 +331,7 @@ def migrate() -> None:
 
 def supervise(supervised: bool) -> None:
     """Log as a process of a farm does; end with whoever started it, if he is to be outlived by nobody."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    for chatty in ("celery", "kombu", "amqp", "jax", "alembic", "botocore", "boto3", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    set_up(Config.from_env().log)
     if supervised:
         from stenopool.local_farm import end_with_parent
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +20,27 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from sqlalchemy import create_engine
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import create_engine, make_url
 
 from tests import sounds
+from tests.ceph import free_ports
 from tests.faults.history import violations
 from tests.hostile import Server, ok
+from workers.metric_table import METRICS as METRIC_TABLE
 
 S = 16_000  # one second
 LEASE = 4  # seconds
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody has a port of 127.0.0.1."""
+    with closing(socket.socket()) as one:
+        return one.connect_ex(("127.0.0.1", port)) != 0
+
+
+#: Where the first of its processes shows its metrics, the others at the ports behind it.
+METRICS = next(port for port in free_ports(100) if all(map(is_free, range(port, port + 4))))
 
 
 @dataclass
@@ -78,6 +95,8 @@ def command(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess
             "STENOPOOL_LEASE": str(LEASE),
             "STENOPOOL_FETCH_ALLOW": "127.0.0.1/32",
             "STENOPOOL_EXPORTS": str(folder),
+            "STENOPOOL_METRICS": str(METRICS),
+            "STENOPOOL_LOG": "json",
         },
         cwd=folder,
         stdin=subprocess.DEVNULL,
@@ -165,6 +184,51 @@ def test_the_farm_and_one_machine_say_the_same_though_workers_are_killed(farm: F
         assert len(named) == 7
 
 
+def test_its_metrics_are_there_and_move(farm: Farm) -> None:
+    """Each that is documented, of some process; and what was done while workers were killed is in them."""
+    before = seen_by(farm)
+    [id] = farm.submit("talk0.mp3", "--force", "--lane", "urgent", "--wait")
+    after = seen_by(farm)
+
+    assert farm.show(id)["state"] == "completed"
+    assert {name.split("{")[0] for name in after} >= {
+        f"{metric.name}{'_count' if metric.kind == 'histogram' else ''}"
+        for metric in METRIC_TABLE
+        # Of this farm's Redis there is none: it may hold any number of bytes.
+        if metric.short != "broker_memory_limit_bytes"
+    }
+    grown = {name for name, value in after.items() if value > before.get(name, 0.0)}
+    assert grown >= {
+        "stenopool_recordings_total{completed,urgent}",
+        "stenopool_recording_e2e_seconds_count{urgent}",
+        "stenopool_queue_wait_seconds_count{urgent}",
+        "stenopool_chunks_total{done}",
+        "stenopool_audio_seconds_total",
+        "stenopool_busy_seconds_total",
+        "stenopool_batch_size_count",
+        "stenopool_inference_seconds_total{run}",
+        "stenopool_tasks_total{done,ingest}",
+        "stenopool_tasks_total{done,publish}",
+        "stenopool_sweeper_last_run_timestamp_seconds",
+    }
+    assert before["stenopool_recordings_total{completed,normal}"] >= 4  # also what nobody had asked about yet
+    assert after["stenopool_workers{engine,working}"] == 2
+    assert after["stenopool_ledger_up"] == after["stenopool_broker_up"] == 1
+    assert {name: n for name, n in after.items() if "invariant" in name and n} == {}
+
+
+def seen_by(farm: Farm) -> dict[str, float]:
+    """What its four processes show, the sum of all where several show the same."""
+    seen: defaultdict[str, float] = defaultdict(float)
+    for port in range(METRICS, METRICS + 4):
+        page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                labels = ",".join(sorted(sample.labels.values()))
+                seen[f"{sample.name}{{{labels}}}" if labels else sample.name] += sample.value
+    return seen
+
+
 def test_silence_and_what_is_no_sound(farm: Farm) -> None:
     """Silence is a result; what is no sound is refused at the desk, and the others are taken."""
     done = command(farm.folder, "submit", "silence.wav", "diary.mp3", "nothing.mp3", "--wait", "--json")
@@ -215,6 +279,34 @@ def test_a_submission_is_paused_cancelled_and_tried_again(farm: Farm) -> None:
     farm.run("resume", str(id))
     farm.run("wait", str(id))
     assert farm.show(id)["state"] == "completed"
+
+
+def test_its_logs_say_what_is_done_and_no_secret(farm: Farm, folder: Path) -> None:
+    """A JSON object a line, with ids; no password, nothing that signs a URL, nothing that was said in a recording."""
+    manifest = folder / "signed.jsonl"
+    server = Server()
+    source = server.url("/gone.mp3?X-Amz-Signature=planted")
+    manifest.write_text(json.dumps({"source": source}))
+    [gone] = farm.submit("--manifest", manifest)
+    [id] = farm.submit("talk1.mp3", "--force", "--wait")
+    command(folder, "wait", str(gone))
+    farm.run("fetch", str(id), "-o", "said", "--format", "txt")
+    server.close()
+
+    logs = "".join(path.read_text() for path in (folder / "home" / "farm" / "logs").iterdir())
+    lines = [json.loads(line) for line in logs.splitlines()]
+    of_it = [line for line in lines if line.get("submission") == id]
+    assert [line["message"].partition(":")[2].split(",")[0] for line in of_it] == [" planned", " published"]
+    assert all(line["role"] == "ingest+merge+publish" and line["worker"] for line in of_it)
+    assert [line["level"] for line in lines if line.get("submission") == gone] == ["warning"]
+    assert {line["logger"].partition(".")[0] for line in lines} >= {"workers", "scheduler"}
+    secrets = [make_url(farm.where[name]).password for name in ("database", "broker")]
+    for secret in (*secrets, "planted"):
+        assert secret
+        assert secret not in logs
+    said = [line.strip() for line in (folder / "said" / "talk1.txt").read_text().splitlines()]
+    assert len(said) > 2
+    assert [line for line in said if line and line in logs] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

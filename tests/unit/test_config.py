@@ -28,6 +28,8 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_DATABASE": "",
         "STENOPOOL_ADMIN_DATABASE": "",
         "STENOPOOL_BROKER": "",
+        "STENOPOOL_DATABASE_FILE": "",
+        "STENOPOOL_BROKER_FILE": "",
         "STENOPOOL_STORE": "",
         "STENOPOOL_EXPORTS": "",
         "STENOPOOL_LEASE": "60",
@@ -37,6 +39,9 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_MAX_CHANNELS": "64",
         "STENOPOOL_MAX_STALL": "600",
         "STENOPOOL_FETCH_ALLOW": "",
+        "STENOPOOL_LOG": "text",
+        "STENOPOOL_METRICS": "",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "",
     }
 
     assert defaults == {
@@ -56,6 +61,8 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_DATABASE": "postgresql://e",
         "STENOPOOL_ADMIN_DATABASE": "postgresql://k",
         "STENOPOOL_BROKER": "redis://f",
+        "STENOPOOL_DATABASE_FILE": "/not/read",
+        "STENOPOOL_BROKER_FILE": "/not/read",
         "STENOPOOL_STORE": "s3://g",
         "STENOPOOL_EXPORTS": "/h, s3://i?endpoint=https://j,",
         "STENOPOOL_LEASE": "5",
@@ -65,6 +72,9 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_MAX_CHANNELS": "8",
         "STENOPOOL_MAX_STALL": "30",
         "STENOPOOL_FETCH_ALLOW": "10.1.0.0/16, fd12::/48,192.168.7.5",
+        "STENOPOOL_LOG": "json",
+        "STENOPOOL_METRICS": "[::1]:9464",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://k:4318",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
     assert Config.from_env(env) == Config(
@@ -79,6 +89,9 @@ def test_each_setting_has_its_field() -> None:
         keep=3600.0,
         limits=Limits(size=5e8, seconds=7200.0, channels=8, stall=30.0),
         fetch_allow=tuple(map(ip_network, ("10.1.0.0/16", "fd12::/48", "192.168.7.5"))),
+        log="json",
+        traces="http://k:4318",
+        metrics=("::1", 9464),
     )
 
 
@@ -138,6 +151,7 @@ def test_a_lease_that_is_none_is_refused(value: str) -> None:
         ("STENOPOOL_MAX_HOURS", "a day", "hours, from 0.001 to 100000"),
         ("STENOPOOL_MAX_CHANNELS", "1000", "a number from 1 to 512"),
         ("STENOPOOL_MAX_STALL", "inf", "seconds, from 1 to a day"),
+        ("STENOPOOL_LOG", "JSON lines", "text or json"),
     ],
 )
 def test_a_limit_that_is_none_is_refused(name: str, value: str, wanted: str) -> None:
@@ -151,6 +165,36 @@ def test_networks_that_are_none_are_refused(value: str) -> None:
     """Also one whose address is not its first: which network was meant?"""
     with pytest.raises(UsageError, match=r"^STENOPOOL_FETCH_ALLOW: .*; set it to networks such as 10.1.0.0/16,192.16"):
         Config.from_env({"STENOPOOL_FETCH_ALLOW": value})
+
+
+def test_passwords_are_read_from_files(tmp_path: Path) -> None:
+    """Whatever ends their line; what is set itself goes before them."""
+    (tmp_path / "database").write_text("postgresql://of-the-file\n")
+    env = {"STENOPOOL_DATABASE_FILE": f"{tmp_path}/database"}
+
+    assert Config.from_env(env).database == "postgresql://of-the-file"
+    assert Config.from_env(env | {"STENOPOOL_DATABASE": "postgresql://set"}).database == "postgresql://set"
+
+
+def test_a_file_of_a_password_that_is_not_there() -> None:
+    """Is said to be missing, and who named it."""
+    line = r"^/nowhere: cannot be read \(No such file or directory\); set STENOPOOL_BROKER_FILE to another file$"
+    with pytest.raises(UsageError, match=line):
+        Config.from_env({"STENOPOOL_BROKER_FILE": "/nowhere"})
+
+
+def test_a_port_alone_is_this_machines() -> None:
+    """Nobody else sees what nobody was asked about."""
+    assert Config.from_env({"STENOPOOL_METRICS": "9464"}).metrics == ("127.0.0.1", 9464)
+
+
+@pytest.mark.parametrize("value", ["here", "0", "host:", "70000", "http://host"])
+def test_an_address_that_is_none_is_refused(value: str) -> None:
+    """In a line that says what it takes."""
+    with pytest.raises(
+        UsageError, match=rf"^STENOPOOL_METRICS is '{value}'; set it to a port such as 9464, or to host"
+    ):
+        Config.from_env({"STENOPOOL_METRICS": value})
 
 
 def test_the_readme_lists_the_settings() -> None:
