@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import psycopg2
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, insert, make_url, text
 
 from scheduler.dispatch import DISPATCHING, Leadership
 from stenopool.errors import LedgerError, UsageError
@@ -39,7 +39,7 @@ def ledger(url: str) -> Iterator[Engine]:
     with engine.begin() as connection:
         endpoint = {"tenant": "ada", "url": "https://user:pw@hook.example/secret", "uid": "u", "secret": "whsec_7"}
         state = {"state": "enabled", "position": 0, "failures": 0, "created_at": 0.0}
-        connection.execute(EndpointRow.__table__.insert().values(**endpoint, **state))
+        connection.execute(insert(EndpointRow).values(**endpoint, **state))
     yield engine
     engine.dispose()
 
