@@ -8,15 +8,18 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Connection, text, update
 
 from scheduler.why import why
 from stenopool.cli import admin as commands
+from stenopool.cli import cli
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, Missing, UsageError
 from storage.access import Access, Actor
@@ -25,6 +28,7 @@ from storage.database import open_database
 from storage.fleet import Fleet, Worker
 from storage.invariants import CHECKS, INVARIANTS
 from storage.ledger import Queued, Source
+from storage.outbox import Outbox
 from storage.situation import Situations
 from storage.steering import Steering
 from storage.tables import ChunkRow, Lane, SubmissionRow, SubmissionState
@@ -228,8 +232,6 @@ def test_every_broken_promise_is_seen(hand_farm: HandFarm) -> None:
     farm.admit()
     [done, *_] = farm.claim(2)
     farm.finish([done])
-    from storage.outbox import Outbox
-
     Outbox(farm.farm.database).number()
     assert set(BROKEN) == {name for name, *_ in CHECKS}
     for name, statement in BROKEN.items():
@@ -496,7 +498,8 @@ def test_as_people_ask_for_it(named_farm: HandFarm) -> None:
     assert written.endswith("\r\n")
     head, row = list(csv.reader(io.StringIO(written, newline="")))
     by_name = dict(zip(head, row, strict=True))
-    assert (by_name["name"], by_name["paused"], by_name["ended_at"]) == (record["name"], "true", "")
+    plain = record["name"].replace("\x1b[31m", "")  # into a pipe, nothing that a terminal obeys
+    assert (by_name["name"], by_name["paused"], by_name["ended_at"]) == (plain, "true", "")
     assert json.loads(command("admin", "quarantine", "--json").output) == []
     assert command("admin", "quarantine", "--csv").output.startswith("transcript,version,chunk")
 
@@ -573,3 +576,12 @@ def test_a_reader_of_ones_own(named_farm: HandFarm, monkeypatch: pytest.MonkeyPa
     assert json.loads(command("admin", "submissions", "--json").output)[0]["tenant"] == "ada"
     assert command("admin", "sql", "SELECT count(*) AS n FROM submissions", "--csv").stdout_bytes == b"n\r\n1\r\n"
     assert "permission denied" in str(command("admin", "sql", "SELECT pg_try_advisory_lock(1)").exception)
+
+
+def test_watched_until_it_is_stopped(named_farm: HandFarm) -> None:
+    """A table, again and again; Ctrl-C is heard between two."""
+    stop = threading.Event()
+    stop.set()
+    named_farm.submit()
+    done = CliRunner().invoke(cli, ["admin", "submissions", "--watch"], obj=stop)
+    assert (done.exit_code, done.output.splitlines()[0][:2]) == (0, "ID")
