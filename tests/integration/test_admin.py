@@ -103,6 +103,9 @@ def test_the_work_as_the_views_have_it(named_farm: HandFarm) -> None:
     )
     assert picked(rows(farm, "workers"), "id", "model", "state", "slots") == [("gpu", "pocket", "working", 4)]
     assert rows(farm, "workers")[0]["audio_x"] > 0
+    farm.farm.fleet.join(worker("s", "scheduler"))
+    assert picked(rows(farm, "workers")[1:], "id", "audio_x", "busy") == [("s", None, None)]
+    farm.farm.fleet.leave("s")
 
     farm.expire()
     assert (
