@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, make_url, text, update
 
 from scheduler.why import why
 from stenopool.cli import admin as commands
@@ -24,7 +24,8 @@ from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, Missing, UsageError
 from storage.access import Access, Actor
 from storage.admin import Administration
-from storage.database import open_database
+from storage.database import make_or_migrate, open_database
+from storage.desk import Desk, Order
 from storage.fleet import Fleet, Worker
 from storage.invariants import CHECKS, INVARIANTS
 from storage.ledger import Queued, Source
@@ -36,6 +37,7 @@ from storage.throughput import Done
 from storage.views import VIEWS, view_named
 from tests.farms import HandFarm, S, command
 from tests.faults.history import violations
+from tests.servers import ask
 
 BY = Actor("root@desk")
 
@@ -558,26 +560,34 @@ def test_what_is_asked_wrongly(named_farm: HandFarm, arguments: tuple[str, ...],
         assert why in (done.stderr or str(done.exception))
 
 
-def test_a_reader_of_ones_own(named_farm: HandFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_of_ones_own(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With STENOPOOL_ADMIN_DATABASE alone, views and SQL are there, and no farm."""
-    farm = named_farm
-    farm.submit()
+    make_or_migrate(database_url)
+    farm = open_database(database_url)
+    Desk(farm).accept(Order(tenant="ada", name="a", source="https://host/a", model="pocket", options={}))
+    places = {"DATABASE": database_url, "BROKER": "redis://127.0.0.1:1/0", "STORE": str(tmp_path)}
+    for name, value in places.items():
+        monkeypatch.setenv(f"STENOPOOL_{name}", value)
     script = command("admin", "role").output
     assert script.startswith("-- The role: it may read the views, and nothing else.\nCREATE ROLE ")
-    url = farm.farm.database.url
+    url = make_url(database_url)
     reader = f"stenopool_reader_{url.database}"
-    with farm.farm.database.begin() as connection:
+    ask(database_url, f"DROP OWNED BY {reader}")
+    ask(database_url, f"DROP ROLE {reader}")  # which the migration's user could make
+    with farm.begin() as connection:
         for line in script.splitlines():
             if not line.startswith("--"):
                 connection.exec_driver_sql(line.replace("%", "%%"))
         connection.exec_driver_sql(f"CREATE ROLE looker_{url.database} LOGIN PASSWORD 'pw' IN ROLE {reader}")
+    farm.dispose()
     login = url.set(username=f"looker_{url.database}", password="pw").render_as_string(hide_password=False)
     monkeypatch.setenv("STENOPOOL_ADMIN_DATABASE", login)
-    for name in ("DATABASE", "BROKER", "STORE"):
+    for name in places:
         monkeypatch.delenv(f"STENOPOOL_{name}")
 
     assert json.loads(command("admin", "submissions", "--json").output)[0]["tenant"] == "ada"
-    assert command("admin", "sql", "SELECT count(*) AS n FROM submissions", "--csv").stdout_bytes == b"n\r\n1\r\n"
+    counted = command("admin", "sql", "SELECT count(*) AS n FROM submissions", "--csv")
+    assert counted.stdout_bytes == b"n\r\n1\r\n"
     assert "permission denied" in str(command("admin", "sql", "SELECT pg_try_advisory_lock(1)").exception)
 
 
