@@ -57,6 +57,7 @@ class Administration(Transactions):
             session.execute(text("SET TRANSACTION READ ONLY"))
             session.execute(text(f"SET LOCAL statement_timeout = '{SECONDS}s'"))
             session.execute(text("SET LOCAL timezone = 'UTC'"))
+            session.execute(text("SET LOCAL jit = off"))  # to compile them takes longer than to read them
             try:
                 found = session.execute(text(query), {"tenant": tenant, "limit": limit + 1}).all()
             except ProgrammingError as error:

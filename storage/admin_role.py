@@ -38,6 +38,7 @@ _DEFAULTS = {
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "60s",
     "search_path": SCHEMA,
+    "jit": "off",  # to compile a view takes longer than to read it
 }
 
 #: Functions that everybody may call, and that do more than read: locks that the farm's own processes take, large

@@ -212,6 +212,7 @@ def _connect(url: URL, bounds: Bounds) -> Any:
         "idle_in_transaction_session_timeout": f"{int((bounds.seconds + 60) * 1000)}",
         "search_path": "admin",
         "timezone": "UTC",
+        "jit": "off",
     }
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     arguments: Any = url.get_dialect()().create_connect_args(url)[1]

@@ -21,23 +21,18 @@ _SAME_WORK = (
     "{0}.tenant = {1}.tenant AND {0}.recording_id = {1}.recording_id AND {0}.work_digest = {1}.work_digest".format
 )
 
-#: Of each transcript's chunks: how many there are, and in what state; in one pass through all of them.
+#: Of each transcript's chunks: how many there are, and in what state. All of it is in one index: no row is looked at.
 _COUNTED = f"""
     SELECT t.id, t.state, t.chunks_total, t.chunks_open, t.chunks_waiting, t.sequential, t.lane, t.forgotten,
            coalesce(c.total, 0) AS total, coalesce(c.done, 0) AS done, coalesce(c.waiting, 0) AS waiting,
-           coalesce(c.ready, 0) AS ready, coalesce(c.leased, 0) AS leased, coalesce(c.unheld, 0) AS unheld,
-           coalesce(c.held, 0) AS held, coalesce(c.unheard, 0) AS unheard
+           coalesce(c.ready, 0) AS ready, coalesce(c.leased, 0) AS leased
     FROM transcripts t
     LEFT JOIN (
         SELECT transcript_id, count(*) AS total,
                count(*) FILTER (WHERE state = '{ChunkState.DONE}') AS done,
                count(*) FILTER (WHERE state = '{ChunkState.WAITING}') AS waiting,
                count(*) FILTER (WHERE state = '{ChunkState.READY}') AS ready,
-               count(*) FILTER (WHERE state = '{ChunkState.LEASED}') AS leased,
-               count(*) FILTER (WHERE state = '{ChunkState.LEASED}' AND (worker IS NULL OR lease_until IS NULL))
-                   AS unheld,
-               count(*) FILTER (WHERE state <> '{ChunkState.LEASED}' AND worker IS NOT NULL) AS held,
-               count(*) FILTER (WHERE state = '{ChunkState.DONE}' AND result IS NULL) AS unheard
+               count(*) FILTER (WHERE state = '{ChunkState.LEASED}') AS leased
         FROM chunks GROUP BY transcript_id
     ) c ON c.transcript_id = t.id
 """
@@ -70,20 +65,25 @@ CHECKS: tuple[tuple[str, str, str, str], ...] = (
     (
         "leased_without_lease",
         "transcript",
-        "SELECT id, unheld || ' chunks are leased by nobody, or for ever' FROM counted WHERE unheld > 0",
+        f"SELECT transcript_id, count(*) || ' chunks are leased by nobody, or for ever' FROM chunks"
+        f" WHERE state = '{ChunkState.LEASED}' AND (worker IS NULL OR lease_until IS NULL) GROUP BY transcript_id",
         "a leased chunk has no worker or no end of its lease: nobody would take it back",
     ),
     (
         "held_without_lease",
         "transcript",
-        "SELECT id, held || ' chunks that are not leased have a worker' FROM counted WHERE held > 0",
-        "a chunk that is not leased has a worker",
+        f"SELECT transcript_id, count(*) || ' chunks are ready, and have a worker' FROM chunks"
+        f" WHERE state = '{ChunkState.READY}' AND worker IS NOT NULL GROUP BY transcript_id",
+        "a chunk is ready for anybody, and has a worker",
     ),
     (
         "done_without_result",
         "transcript",
-        "SELECT id, unheard || ' chunks are done without a result' FROM counted WHERE unheard > 0 AND NOT forgotten",
-        "a chunk is done, and what was heard is not there",
+        # Transcript by transcript, of those that have some: else all chunks would be looked at.
+        f"SELECT id, unheard || ' chunks are done without a result' FROM (SELECT t.id, (SELECT count(*) FROM chunks c"
+        f" WHERE c.transcript_id = t.id AND c.state = '{ChunkState.DONE}' AND c.result IS NULL) AS unheard"
+        f" FROM counted t WHERE t.done > 0 AND NOT t.forgotten AND t.state IN {listed(MAKING)}) u WHERE unheard > 0",
+        "a chunk of a transcript that is being made is done, and what was heard is not there",
     ),
     (
         "ended_with_open_chunks",

@@ -97,7 +97,9 @@ class _ViewCommand(click.Command):
 
 
 def _view_command(name: str, help: str) -> click.Command:
-    def run(context: click.Context, tenant: str | None, limit: int, watch: bool, as_json: bool, as_csv: bool) -> None:
+    def run(
+        context: click.Context, limit: int, watch: bool, as_json: bool, as_csv: bool, tenant: str | None = None
+    ) -> None:
         from storage.admin import Administration
 
         if watch and (as_json or as_csv):

@@ -42,7 +42,8 @@ SELECT w.id, w.role,
     (SELECT count(*) FROM submissions s WHERE s.state IN ('ingesting', 'publishing') AND s.worker = w.id)::int
         AS submissions,
     round((l.audio / greatest(least(p.length, {NOW} - w.started_at), 1))::numeric, 1)::float8 AS audio_x,
-    round(least(l.busy / greatest(least(p.length, {NOW} - w.started_at), 1), 1)::numeric, 3)::float8 AS busy,
+    CASE WHEN l.busy IS NOT NULL THEN  -- least() passes over null
+        round(least(l.busy / greatest(least(p.length, {NOW} - w.started_at), 1), 1)::numeric, 3)::float8 END AS busy,
     {age("w.seen_at")} AS heartbeat_age_s, {age("w.started_at")} AS uptime_s
 FROM workers w CROSS JOIN period p LEFT JOIN lately l ON l.worker = w.id
 """,

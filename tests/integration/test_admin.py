@@ -8,23 +8,28 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, text, update
+from click.testing import CliRunner
+from sqlalchemy import Connection, make_url, text, update
 
 from scheduler.why import why
 from stenopool.cli import admin as commands
+from stenopool.cli import cli
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, Missing, UsageError
 from storage.access import Access, Actor
 from storage.admin import Administration
-from storage.database import open_database
+from storage.database import make_or_migrate, open_database
+from storage.desk import Desk, Order
 from storage.fleet import Fleet, Worker
 from storage.invariants import CHECKS, INVARIANTS
 from storage.ledger import Queued, Source
+from storage.outbox import Outbox
 from storage.situation import Situations
 from storage.steering import Steering
 from storage.tables import ChunkRow, Lane, SubmissionRow, SubmissionState
@@ -32,6 +37,7 @@ from storage.throughput import Done
 from storage.views import VIEWS, view_named
 from tests.farms import HandFarm, S, command
 from tests.faults.history import violations
+from tests.servers import ask
 
 BY = Actor("root@desk")
 
@@ -99,6 +105,9 @@ def test_the_work_as_the_views_have_it(named_farm: HandFarm) -> None:
     )
     assert picked(rows(farm, "workers"), "id", "model", "state", "slots") == [("gpu", "pocket", "working", 4)]
     assert rows(farm, "workers")[0]["audio_x"] > 0
+    farm.farm.fleet.join(worker("s", "scheduler"))
+    assert picked(rows(farm, "workers")[1:], "id", "audio_x", "busy") == [("s", None, None)]
+    farm.farm.fleet.leave("s")
 
     farm.expire()
     assert (
@@ -228,8 +237,6 @@ def test_every_broken_promise_is_seen(hand_farm: HandFarm) -> None:
     farm.admit()
     [done, *_] = farm.claim(2)
     farm.finish([done])
-    from storage.outbox import Outbox
-
     Outbox(farm.farm.database).number()
     assert set(BROKEN) == {name for name, *_ in CHECKS}
     for name, statement in BROKEN.items():
@@ -496,7 +503,8 @@ def test_as_people_ask_for_it(named_farm: HandFarm) -> None:
     assert written.endswith("\r\n")
     head, row = list(csv.reader(io.StringIO(written, newline="")))
     by_name = dict(zip(head, row, strict=True))
-    assert (by_name["name"], by_name["paused"], by_name["ended_at"]) == (record["name"], "true", "")
+    plain = record["name"].replace("\x1b[31m", "")  # into a pipe, nothing that a terminal obeys
+    assert (by_name["name"], by_name["paused"], by_name["ended_at"]) == (plain, "true", "")
     assert json.loads(command("admin", "quarantine", "--json").output) == []
     assert command("admin", "quarantine", "--csv").output.startswith("transcript,version,chunk")
 
@@ -552,24 +560,41 @@ def test_what_is_asked_wrongly(named_farm: HandFarm, arguments: tuple[str, ...],
         assert why in (done.stderr or str(done.exception))
 
 
-def test_a_reader_of_ones_own(named_farm: HandFarm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_of_ones_own(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With STENOPOOL_ADMIN_DATABASE alone, views and SQL are there, and no farm."""
-    farm = named_farm
-    farm.submit()
+    make_or_migrate(database_url)
+    farm = open_database(database_url)
+    Desk(farm).accept(Order(tenant="ada", name="a", source="https://host/a", model="pocket", options={}))
+    places = {"DATABASE": database_url, "BROKER": "redis://127.0.0.1:1/0", "STORE": str(tmp_path)}
+    for name, value in places.items():
+        monkeypatch.setenv(f"STENOPOOL_{name}", value)
     script = command("admin", "role").output
     assert script.startswith("-- The role: it may read the views, and nothing else.\nCREATE ROLE ")
-    url = farm.farm.database.url
+    url = make_url(database_url)
     reader = f"stenopool_reader_{url.database}"
-    with farm.farm.database.begin() as connection:
+    ask(database_url, f"DROP OWNED BY {reader}")
+    ask(database_url, f"DROP ROLE {reader}")  # which the migration's user could make
+    with farm.begin() as connection:
         for line in script.splitlines():
             if not line.startswith("--"):
                 connection.exec_driver_sql(line.replace("%", "%%"))
         connection.exec_driver_sql(f"CREATE ROLE looker_{url.database} LOGIN PASSWORD 'pw' IN ROLE {reader}")
+    farm.dispose()
     login = url.set(username=f"looker_{url.database}", password="pw").render_as_string(hide_password=False)
     monkeypatch.setenv("STENOPOOL_ADMIN_DATABASE", login)
-    for name in ("DATABASE", "BROKER", "STORE"):
+    for name in places:
         monkeypatch.delenv(f"STENOPOOL_{name}")
 
     assert json.loads(command("admin", "submissions", "--json").output)[0]["tenant"] == "ada"
-    assert command("admin", "sql", "SELECT count(*) AS n FROM submissions", "--csv").stdout_bytes == b"n\r\n1\r\n"
+    counted = command("admin", "sql", "SELECT count(*) AS n FROM submissions", "--csv")
+    assert counted.stdout_bytes == b"n\r\n1\r\n"
     assert "permission denied" in str(command("admin", "sql", "SELECT pg_try_advisory_lock(1)").exception)
+
+
+def test_watched_until_it_is_stopped(named_farm: HandFarm) -> None:
+    """A table, again and again; Ctrl-C is heard between two."""
+    stop = threading.Event()
+    stop.set()
+    named_farm.submit()
+    done = CliRunner().invoke(cli, ["admin", "submissions", "--watch"], obj=stop)
+    assert (done.exit_code, done.output.splitlines()[0][:2]) == (0, "ID")

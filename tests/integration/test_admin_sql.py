@@ -16,16 +16,17 @@ from stenopool.errors import LedgerError, UsageError
 from stenopool.servers import Postgres
 from storage.admin_role import closing, harden, login, make_reader, reader_of, statements
 from storage.admin_sql import Bounds, run_statement
-from storage.database import open_database
+from storage.database import make_or_migrate, open_database
 from storage.desk import Desk, Order
 from storage.webhook_tables import EndpointRow
 from tests.servers import ask, fresh_database
 
 
 @pytest.fixture(scope="module")
-def url(postgres_server: Postgres, ledger_template: str) -> Iterator[str]:
-    """Of a ledger for all of these: most of what they ask is refused."""
-    with fresh_database(postgres_server, ledger_template) as url:
+def url(postgres_server: Postgres) -> Iterator[str]:
+    """Of a ledger for all of these: most of what they ask is refused. Rights are changed in it."""
+    with fresh_database(postgres_server) as url:
+        make_or_migrate(url)
         yield url
 
 
@@ -196,9 +197,10 @@ def test_the_dispatcher_leads_whatever_is_asked(ledger: Engine, taking: str) -> 
     leadership.release()
 
 
-def test_on_a_server_of_ours_the_lock_is_not_to_be_had(ledger_url: str) -> None:
+def test_on_a_server_of_ours_the_lock_is_not_to_be_had(database_url: str) -> None:
     """`stenopool up` takes it from everybody but the farm."""
-    ledger = open_database(ledger_url)
+    make_or_migrate(database_url)
+    ledger = open_database(database_url)
     with ledger.begin() as connection:
         assert harden(connection)
 
@@ -274,16 +276,19 @@ def test_what_everybody_may_is_noticed(ledger: Engine, url: str) -> None:
     assert sql(ledger, "SELECT 1 AS x") == [(1,)]
 
 
-def test_a_user_who_may_make_no_role(ledger_url: str) -> None:
+def test_a_user_who_may_make_no_role(database_url: str) -> None:
     """The farm goes on; whoever asks is told what to do, and what does it is printed for someone who may."""
-    database = make_url(ledger_url).database or ""
+    make_or_migrate(database_url)
+    database = make_url(database_url).database or ""
     plain = f"plain_{database}"
-    ask(ledger_url, f"CREATE ROLE {plain} LOGIN PASSWORD 'pw'")
-    ask(ledger_url, f"GRANT USAGE ON SCHEMA admin TO {plain}")
-    engine = create_engine(make_url(ledger_url).set(username=plain, password="pw"))
+    ask(database_url, f"CREATE ROLE {plain} LOGIN PASSWORD 'pw'")
+    ask(database_url, f"GRANT USAGE ON SCHEMA admin TO {plain}")
+    engine = create_engine(make_url(database_url).set(username=plain, password="pw"))
     with pytest.raises(LedgerError, match=r"may make no role that only reads the views; see docs/admin.md"):
         sql(engine, "SELECT 1")
     engine.dispose()
+    ask(database_url, f"DROP OWNED BY {reader_of(database)}")
+    ask(database_url, f"DROP ROLE {reader_of(database)}")  # which the migration's user could make
     for statement in (*statements(database), *closing(database)):  # as `stenopool admin role` prints them
-        ask(ledger_url, statement)
-    assert ask(ledger_url, f"SELECT count(*) FROM pg_roles WHERE rolname = '{reader_of(database)}'") == [1]
+        ask(database_url, statement)
+    assert ask(database_url, f"SELECT count(*) FROM pg_roles WHERE rolname = '{reader_of(database)}'") == [1]
