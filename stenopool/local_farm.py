@@ -208,11 +208,15 @@ class LocalFarm:
                 self._start(member)
 
     def _environment(self, member: Member) -> dict[str, str]:
-        """The farm's places; and each shows its metrics at a port of its own, the first at the one that is set."""
+        """The farm's places; and each shows its metrics at a port of its own, the first at the one that is set.
+
+        The API shows them where it answers.
+        """
         settings = self.places.environment()
-        if self.config.metrics is not None:
+        if self.config.metrics is not None and member.role != "api":
             host, port = self.config.metrics
-            place = next(place for place, one in enumerate(self.members) if one is member)
+            showing = [one for one in self.members if one.role != "api"]
+            place = next(place for place, one in enumerate(showing) if one is member)
             settings["STENOPOOL_METRICS"] = f"{host}:{port + place}"
         return {**os.environ, **settings}
 
