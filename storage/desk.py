@@ -13,7 +13,8 @@ he comes late.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from stenopool.errors import KeyTaken, Missing, QueueFull
 from storage.database import database_clock
-from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
+from storage.holding import abandon, give_up, hold, pause_unwanted, put_in_order, transcripts_of
 from storage.keys import is_elsewhere
 from storage.outbox import note
 from storage.pausing import paused_now, unpaused
@@ -230,6 +231,13 @@ class Desk(WaitingRoom):
                 .limit(1)
             ).first()
             return None if row is None else (row.id, row.created_at)
+    def with_key(self, tenant: str, key: str) -> Submission | None:
+        """That which a tenant handed in under this idempotency key; None where there is none."""
+        with self._transaction() as session:
+            row = session.scalar(
+                select(SubmissionRow).where(SubmissionRow.tenant == tenant, SubmissionRow.idempotency_key == key)
+            )
+            return None if row is None else self._submission(session, row)
 
     def submissions(self, *, tenant: str | None = None, open_only: bool = False, limit: int = 100) -> list[Submission]:
         """The latest, the last one first."""
@@ -241,8 +249,8 @@ class Desk(WaitingRoom):
         with self._transaction() as session:
             rows = session.scalars(
                 select(SubmissionRow).where(*conditions).order_by(SubmissionRow.id.desc()).limit(limit)
-            )
-            return [self._submission(session, row) for row in rows]
+            ).all()
+            return self.read(session, rows)
 
     def counts(self) -> dict[tuple[int, str], int]:
         """How many submissions there are, by lane and state."""
@@ -434,6 +442,30 @@ class Desk(WaitingRoom):
             session.execute(update(TranscriptRow).where(TranscriptRow.id.in_(transcripts_of(id))).values(paused=False))
             return True
 
+    def put_first(
+        self, id: int, *, lane: Lane | None = None, priority: int | None = None, deadline: float | None = None
+    ) -> bool:
+        """Let it go before others, or behind them, from now on; None leaves as it was. False where it has ended.
+
+        Args:
+            deadline: seconds from now.
+        """
+        changes: dict[str, Any] = {} if lane is None else {"lane": lane}
+        changes |= {} if priority is None else {"priority": priority}
+        changes |= {} if deadline is None else {"deadline_at": database_clock() + deadline}
+        with self._transaction() as session:
+            self._row(session, id)
+            changed = session.execute(
+                update(SubmissionRow)
+                .where(SubmissionRow.id == id, SubmissionRow.state.not_in(ENDED))
+                .values(**changes, hinted_at=None)
+                .returning(SubmissionRow.id)
+                .execution_options(synchronize_session=False)
+            ).all()
+            if changed:
+                put_in_order(session, session.scalars(transcripts_of(id)))
+            return bool(changed)
+
     def retry(self, id: int) -> bool:
         """Do again what failed or was cancelled, or the gaps of what has some. False where it is none of these."""
         with self._transaction() as session:
@@ -537,33 +569,47 @@ class Desk(WaitingRoom):
     @staticmethod
     def _submission(session: Session, row: SubmissionRow) -> Submission:
         session.refresh(row)  # what the database's own clock gave
-        transcripts = session.execute(
+        [found] = Desk.read(session, [row])
+        return found
+
+    @staticmethod
+    def read(session: Session, rows: Sequence[SubmissionRow]) -> list[Submission]:
+        """Submissions of their rows, with what they wait for, in their order."""
+        waited: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
+        link = SubmissionTranscriptRow
+        for id, *rest in session.execute(
             select(
-                SubmissionTranscriptRow.channel,
+                link.submission_id,
+                link.channel,
                 TranscriptRow.id,
                 TranscriptRow.chunks_total,
                 TranscriptRow.chunks_open,
             )
-            .join(TranscriptRow, TranscriptRow.id == SubmissionTranscriptRow.transcript_id)
-            .where(SubmissionTranscriptRow.submission_id == row.id)
-            .order_by(SubmissionTranscriptRow.channel)
-        ).all()
-        kept = {name: getattr(row, name) for name in Submission.__dataclass_fields__ if hasattr(SubmissionRow, name)}
-        counted = {
-            "transcripts": tuple((channel, id) for channel, id, _, _ in transcripts),
-            "chunks_total": sum(one.chunks_total for one in transcripts),
-            "chunks_open": sum(one.chunks_open for one in transcripts),
-        }
-        settled = None if row.settled is None else SubmissionState(row.settled)
-        typed = {
-            "lane": Lane(row.lane),
-            "state": SubmissionState(row.state),
-            "settled": settled,
-            "metadata": row.metadata_,
-            "speakers": tuple(row.speakers or ()),
-            "formats": tuple(row.formats or ()),
-        }
-        return Submission(**{**kept, **typed, **counted})
+            .join(TranscriptRow, TranscriptRow.id == link.transcript_id)
+            .where(link.submission_id.in_([row.id for row in rows]))
+            .order_by(link.submission_id, link.channel)
+        ):
+            channel, transcript, total, left = rest
+            waited[id].append((channel, transcript, total, left))
+        return [_read(row, waited[row.id]) for row in rows]
+
+
+def _read(row: SubmissionRow, transcripts: Sequence[tuple[int, int, int, int]]) -> Submission:
+    kept = {name: getattr(row, name) for name in Submission.__dataclass_fields__ if hasattr(SubmissionRow, name)}
+    counted = {
+        "transcripts": tuple((channel, id) for channel, id, _, _ in transcripts),
+        "chunks_total": sum(total for _, _, total, _ in transcripts),
+        "chunks_open": sum(left for _, _, _, left in transcripts),
+    }
+    typed = {
+        "lane": Lane(row.lane),
+        "state": SubmissionState(row.state),
+        "settled": None if row.settled is None else SubmissionState(row.settled),
+        "metadata": row.metadata_,
+        "speakers": tuple(row.speakers or ()),
+        "formats": tuple(row.formats or ()),
+    }
+    return Submission(**{**kept, **typed, **counted})
 
 
 #: What makes two orders the same work; who goes first, and what it is called, does not.
