@@ -117,7 +117,7 @@ def presign_upload(wanted: Wanted, farm: TheFarm, uploads: TheUploads, caller: S
             501, "this farm keeps its objects in a folder, which gives no URLs: send it to /v1/uploads"
         ) from None
     Access(farm.database).note(caller.actor, "upload.presign", f"upload {id}", tenant=tenant)
-    headers = {"Content-Length": str(wanted.size)}
+    headers = {"Content-Length": str(wanted.size), "Content-Type": "application/octet-stream"}
     return {"id": id, "url": url, "method": "PUT", "headers": headers, "expires_at": time.time() + SIGNED_FOR}
 
 

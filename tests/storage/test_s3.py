@@ -381,7 +381,8 @@ def test_no_url_is_good_for_longer(s3: S3Store, seconds: int) -> None:
 def test_a_url_to_put_an_object_by(s3: S3Store) -> None:
     """Of exactly so many bytes: their number is part of what is signed."""
     url = s3.presign_upload("uploads/1", LONGEST_URL, len(DATA))
-    with urllib.request.urlopen(urllib.request.Request(url, DATA, method="PUT")) as response:
+    kind = {"Content-Type": "application/octet-stream"}
+    with urllib.request.urlopen(urllib.request.Request(url, DATA, kind, method="PUT")) as response:
         assert response.status == 200
 
     assert s3.read("uploads/1", 0, len(DATA)) == DATA
