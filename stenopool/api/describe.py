@@ -103,6 +103,8 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
         found |= {404, 408, 507}
     if path.startswith("/v1/uploads"):
         found |= {408, 412, 413, 415, 423, 460, 501, 507}
+    if path.endswith("/hits"):
+        found.add(404)
     if path.endswith(("/transcript", "/forecast")):
         found |= {409, 501}
     return sorted(found)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
@@ -38,6 +39,9 @@ router = APIRouter(tags=["recordings"])
 
 #: Bytes that are written at once; seconds without any after which whoever sends is given up.
 PIECE, PATIENCE = 1 << 20, 60.0
+
+#: Files that are handed in at once, in this process.
+_TAKERS = CapacityLimiter(8)
 
 _MEDIA = re.compile(r"(audio|video)/[\w.+-]+\s*(;.*)?|application/(octet-stream|ogg)\s*(;.*)?", re.IGNORECASE)
 _JSON = re.compile(r"application/json\s*(;.*)?", re.IGNORECASE)
@@ -95,7 +99,7 @@ async def hand_in_recording(
         if request.query_params:
             raise UsageError("the query is for a recording that is the body; beside JSON, say it there")
         given = _valid(partial(HandIn.model_validate, await _json(request)), "body")
-        found, known = await run_in_threadpool(desk.named, given, uploads_of(request))
+        found, known = await _taking(partial(desk.named, given, uploads_of(request)))
     elif _MEDIA.fullmatch(kind):
         given = _valid(query.as_body, "query")
         found, known = await _sent(request, desk, given)
@@ -146,8 +150,12 @@ async def _sent(request: Request, desk: _Desk, given: HandIn) -> tuple[Submissio
                 await run_in_threadpool(keep, piece)
         if not size:
             raise UsageError("the body is empty; send a recording")
-        take = partial(desk.take, path, name, given, terms, digest.hexdigest())
-        return await run_in_threadpool(take)
+        return await _taking(partial(desk.take, path, name, given, terms, digest.hexdigest()))
+
+
+async def _taking(take: Callable[[], tuple[Submission, bool]]) -> tuple[Submission, bool]:
+    """Hand in. Files are looked at and uploaded meanwhile: for that, not all threads are taken that answer others."""
+    return await to_thread.run_sync(take, limiter=_TAKERS)
 
 
 async def pieces(request: Request) -> Any:

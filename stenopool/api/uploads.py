@@ -34,6 +34,7 @@ from workers.farm import Farm
 from workers.uploads import Upload, Uploads
 
 VERSION = "1.0.0"
+PRESIGNED = "presigned"
 #: Seconds that a URL to send something by is good for.
 SIGNED_FOR = 900
 
@@ -46,6 +47,8 @@ Version = Annotated[str | None, Header(alias="Tus-Resumable", description=VERSIO
 
 
 def _speaks_tus(request: Request, version: Version = None) -> None:
+    if request.path_params.get("id") == PRESIGNED:  # that is no upload, and has a route of its own
+        raise Refused(405, f"POST is what there is at /v1/uploads/{PRESIGNED}", headers={"Allow": "POST"})
     request.state.headers["Tus-Resumable"] = VERSION
     if version != VERSION:
         raise Refused(412, f"say Tus-Resumable: {VERSION}, which is spoken here", headers={"Tus-Version": VERSION})
@@ -105,7 +108,7 @@ class Presigned(Shape):
     expires_at: float
 
 
-@router.post("/presigned", status_code=201, response_model=Presigned)
+@router.post(f"/{PRESIGNED}", status_code=201, response_model=Presigned)
 def presign_upload(wanted: Wanted, farm: TheFarm, uploads: TheUploads, caller: Submitter) -> dict[str, Any]:
     """A URL to which a file is sent straight, past this server; then it is handed in by its id."""
     uploads.check(wanted.size)

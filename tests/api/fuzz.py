@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,8 @@ def fuzz(api: Served, folder: Path, *flags: str) -> subprocess.CompletedProcess[
         connection.execute(update(KeyRow).where(KeyRow.id == key.id).values(id=OURS))
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={SETTINGS}", "run"]
     command += [f"{api.url}/v1/openapi.json", f"--url={api.url}", f"--header=Authorization: Bearer {secret}", *flags]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(SETTINGS.parents[2])}  # it is told to import tests.api.media
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def at_work(named_farm: HandFarm) -> Iterator[None]:
         ids = fetch(*arguments)  # type: ignore[arg-type]
         return [id for id in ids if "://" not in named_farm.farm.desk.submission(id).source]
 
-    named_farm.farm.desk.ingests = here  # type: ignore[method-assign]
+    named_farm.farm.desk.ingests = here  # type: ignore[method-assign, assignment]
 
     def work() -> None:
         while not stop.wait(0.2):

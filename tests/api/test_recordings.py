@@ -10,6 +10,7 @@ import socket
 import wave
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,7 +175,7 @@ def test_pages_are_stable(api: Served) -> None:
     assert names == ["4.mp3", "3.mp3", "2.mp3", "1.mp3", "0.mp3"]
     assert page.json()["cursor"] is None
 
-    def listed(**which: object) -> list[str]:
+    def listed(**which: Any) -> list[str]:
         return [one["name"] for one in api.ada.get("/v1/recordings", params=which).json()["recordings"]]
 
     assert listed(lane="bulk") == ["3.mp3", "1.mp3"]

@@ -101,7 +101,7 @@ def ask(api: Served, client: httpx2.Client, name: str, method: str, path: str) -
     body = {"json": BODIES.get(name, {})} if method in ("post", "put", "patch") else {}
     if name == "begin_upload":
         body, query = {}, {"tenant": "ada"}
-    return client.request(method, where, params=query, headers=HEADERS, **body)  # type: ignore[arg-type]
+    return client.request(method, where, params=query, headers=HEADERS, **body)
 
 
 def test_all_is_described() -> None:
@@ -160,7 +160,7 @@ def test_each_route_needs_its_scope(walked: Served) -> None:
             if method == "head":  # that has no body to say it in
                 assert ask(walked, no_submit, name, method, path).status_code == 403
                 continue
-            refused = []
+            refused: list[str] = []
             for scope, client in (("submit", no_submit), ("read", no_read), ("admin", no_admin)):
                 if method == "get" or not refused:
                     answer = ask(walked, client, name, method, path)
