@@ -219,6 +219,8 @@ def _secret(env: Mapping[str, str], name: str) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no text"
         raise UsageError(f"{file}: cannot be read ({reason}); set {name}_FILE to another file") from None
+
+
 def _origins(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     origins = tuple(filter(None, map(str.strip, env.get(name, "").split(","))))
     for origin in origins:

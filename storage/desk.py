@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from stenopool.errors import KeyTaken, Missing, QueueFull
 from storage.database import database_clock
-from storage.holding import abandon, give_up, hold, pause_unwanted, put_in_order, transcripts_of
+from storage.holding import abandon, give_up, hold, pause_unwanted, transcripts_of
 from storage.keys import is_elsewhere
 from storage.outbox import note
 from storage.pausing import paused_now, unpaused
@@ -231,6 +231,7 @@ class Desk(WaitingRoom):
                 .limit(1)
             ).first()
             return None if row is None else (row.id, row.created_at)
+
     def with_key(self, tenant: str, key: str) -> Submission | None:
         """That which a tenant handed in under this idempotency key; None where there is none."""
         with self._transaction() as session:
@@ -441,30 +442,6 @@ class Desk(WaitingRoom):
                 return False
             session.execute(update(TranscriptRow).where(TranscriptRow.id.in_(transcripts_of(id))).values(paused=False))
             return True
-
-    def put_first(
-        self, id: int, *, lane: Lane | None = None, priority: int | None = None, deadline: float | None = None
-    ) -> bool:
-        """Let it go before others, or behind them, from now on; None leaves as it was. False where it has ended.
-
-        Args:
-            deadline: seconds from now.
-        """
-        changes: dict[str, Any] = {} if lane is None else {"lane": lane}
-        changes |= {} if priority is None else {"priority": priority}
-        changes |= {} if deadline is None else {"deadline_at": database_clock() + deadline}
-        with self._transaction() as session:
-            self._row(session, id)
-            changed = session.execute(
-                update(SubmissionRow)
-                .where(SubmissionRow.id == id, SubmissionRow.state.not_in(ENDED))
-                .values(**changes, hinted_at=None)
-                .returning(SubmissionRow.id)
-                .execution_options(synchronize_session=False)
-            ).all()
-            if changed:
-                put_in_order(session, session.scalars(transcripts_of(id)))
-            return bool(changed)
 
     def retry(self, id: int) -> bool:
         """Do again what failed or was cancelled, or the gaps of what has some. False where it is none of these."""

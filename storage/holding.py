@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Select, or_, select, update
-from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from storage.pausing import paused_now
@@ -111,38 +110,6 @@ def give_up(session: Session, transcripts: Iterable[int]) -> list[int]:
     for transcript in unwanted:
         hold(session, transcript, state=TranscriptState.CANCELLED)
     return unwanted
-
-
-def put_in_order(session: Session, transcripts: Iterable[int]) -> None:
-    """Who is first of those that wait for a transcript says when its turn is.
-
-    Chunks that are ready in another lane wait again, for their turn in the new one.
-    """
-    for transcript in _waiting(session, transcripts):
-        lane, priority, deadline, before = session.execute(
-            select(
-                func.min(SubmissionRow.lane),
-                func.max(SubmissionRow.priority),
-                func.min(SubmissionRow.deadline_at),
-                func.min(TranscriptRow.lane),
-            )
-            .join(SubmissionTranscriptRow, SubmissionTranscriptRow.submission_id == SubmissionRow.id)
-            .join(TranscriptRow, TranscriptRow.id == SubmissionTranscriptRow.transcript_id)
-            .where(TranscriptRow.id == transcript, SubmissionRow.state.not_in(ENDED))
-        ).one()
-        if lane is None:  # nobody waits for it
-            continue
-        order = {"lane": lane, "priority": priority, "deadline_at": deadline}
-        if lane == before:
-            session.execute(update(TranscriptRow).where(TranscriptRow.id == transcript).values(**order))
-            continue
-        hold(session, transcript, **order)
-        session.execute(
-            update(ChunkRow)
-            .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.WAITING)
-            .values(lane=lane)
-            .execution_options(synchronize_session=False)
-        )
 
 
 def transcripts_of(*submissions: int) -> Select[int]:

@@ -22,7 +22,7 @@ _TAGS = {
     "webhooks": "The same, for programs that are told.",
     "keys": "Who may ask for what.",
     "audit": "Who did what.",
-    "workers": "Which processes work.",
+    "workers": "Which processes work; what operators look at, and do.",
     "health": "Whether this server lives.",
 }
 

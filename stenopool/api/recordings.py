@@ -9,14 +9,18 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from scheduler.redaction import read_rules
+from scheduler.why import why
 from stenopool.api.caller import Administrator, Caller, Reader, Submitter, TheFarm, submission_of
 from stenopool.api.paging import Cursor, Limit, cursor_of, link_next, read_cursor
 from stenopool.api.problem import Refused
 from stenopool.api.shapes import FullRecording, Recording, RecordingPage, Shape, more, recording
 from stenopool.api.terms import CENTURY, Kind, LaneName, Line, Strict, Tenant
+from stenopool.errors import UsageError
 from storage.access import Access
 from storage.listing import Listing, Which
 from storage.redactions import Redactions
+from storage.situation import Situations
+from storage.steering import KEEP, Steering
 from storage.tables import Lane, SubmissionState
 from workers.farm import Farm
 from workers.redact import redact as redact_transcript
@@ -65,23 +69,34 @@ def show_recording(id: Id, farm: TheFarm, caller: Reader) -> dict[str, Any]:
     return full_record_of(farm, found) | more(found)
 
 
+class Why(Shape):
+    """What a recording waits for."""
+
+    reason: str = Field(description="A word for programs.")
+    text: str
+
+
 class Changes(Strict):
     """Who goes first."""
 
     lane: LaneName | None = None
     priority: int | None = Field(None, ge=-1_000_000, le=1_000_000)
-    deadline: float | None = Field(None, ge=0, le=CENTURY, description="In so many seconds from now.")
+    deadline: float | None = Field(None, ge=0, le=CENTURY, description="In so many seconds from now; null: none.")
 
 
 @router.patch("/{id}", response_model=Recording)
 def change_recording(id: Id, changes: Changes, farm: TheFarm, caller: Submitter) -> dict[str, Any]:
-    """Let a recording go before others, or behind them."""
-    given = changes.model_dump(exclude_none=True)
+    """Let a recording go before others, or behind them; what is left out stays as it is."""
     found = submission_of(farm, caller, id)
-    lane = None if changes.lane is None else Lane[changes.lane.upper()]
-    if not farm.desk.put_first(id, lane=lane, priority=changes.priority, deadline=changes.deadline):
+    if found.ended:
         raise Refused(409, f"recording {id} has ended: it is {found.state}")
-    _note(farm, caller, "submission.change", id, found.tenant, given)
+    Steering(farm.database, lease=farm.lease).reprioritise(
+        caller.actor,
+        id,
+        lane=None if changes.lane is None else Lane[changes.lane.upper()],
+        priority=changes.priority,
+        deadline=changes.deadline if "deadline" in changes.model_fields_set else KEEP,
+    )
     return recording(farm.desk.submission(id))
 
 
@@ -109,6 +124,24 @@ _action(
     "Do again what failed or was cancelled; of what has gaps, only these.",
     "has neither failed nor gaps, nor was it cancelled",
 )
+
+
+@router.get("/{id}/why", response_model=list[Why])
+def explain_recording(id: Id, farm: TheFarm, caller: Reader) -> list[dict[str, Any]]:
+    """Why a recording has not ended: what it waits for, the first thing first."""
+    submission_of(farm, caller, id)
+    return [{"reason": one.code, "text": one.text} for one in why(Situations(farm.database).of(id))]
+
+
+@router.post("/{id}/remerge", response_model=Recording, status_code=202)
+def remerge_recording(id: Id, farm: TheFarm, caller: Administrator) -> dict[str, Any]:
+    """Merge a recording's transcripts anew, of what was heard; nothing is transcribed."""
+    found = submission_of(farm, caller, id)
+    try:
+        Steering(farm.database, lease=farm.lease).remerge(caller.actor, id)
+    except UsageError as error:
+        raise Refused(409, str(error)) from None
+    return recording(farm.desk.submission(found.id))
 
 
 class Redaction(Strict):

@@ -216,6 +216,7 @@ def test_who_goes_first_is_changed(api: Served, named_farm: HandFarm) -> None:
     assert changed.status_code == 200
     assert (changed.json()["lane"], changed.json()["priority"]) == ("urgent", 5)
     assert changed.json()["deadline_at"] > changed.json()["created_at"]
+    assert "submission.reprioritise" in api.audit()[0]
     assert named_farm.states(mine) == ["waiting"] * 3
     assert named_farm.states(other) == ["ready"] * 2
     assert {lane for _, lane in named_farm.window.waiting()} == {0}

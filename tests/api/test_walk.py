@@ -34,7 +34,7 @@ QUERIES = {"search_transcripts": {"q": "falcon"}}
 
 #: What is nobody's alone: lists of what is the caller's.
 LISTS = {"list_recordings", "list_campaigns", "list_watched", "list_heard", "list_events", "list_webhooks", "list_keys"}
-LISTS |= {"list_audit", "show_retention", "search_transcripts"}
+LISTS |= {"show_view", "list_audit", "show_retention", "search_transcripts"}
 
 
 def _described() -> list[tuple[str, str, str, dict[str, Any]]]:
@@ -92,7 +92,9 @@ def module_database(postgres_server: Any, ledger_template: str) -> Iterator[Engi
 
 def ask(api: Served, client: httpx2.Client, name: str, method: str, path: str) -> httpx2.Response:
     """A request of that route, for what is ada's."""
-    ids = {"tenant": "ada", "id": "1"} | ({"id": vars(api)["upload"]} if "/uploads/" in path else {})
+    ids = {"tenant": "ada", "id": "1", "view": "backlog", "worker": "w"} | (
+        {"id": vars(api)["upload"]} if "/uploads/" in path else {}
+    )
     where = re.sub(r"\{(\w+)\}", lambda found: ids[found[1]], path)
     query = QUERIES.get(name, {}) | ({"tenant": "ada"} if name in LISTS else {})
     if name == "go_on_with_upload":
@@ -195,3 +197,21 @@ def test_a_tenants_administrator_makes_its_own_keys_only(walked: Served) -> None
     assert page["entries"][0]["action"] == "key.create"
     assert walked.operator.get("/v1/audit", params={"cursor": page["cursor"]}).json()["entries"]
     assert walked.operator.get("/v1/workers").json() == []
+
+
+def test_what_operators_see_and_do(walked: Served) -> None:
+    """Views, of which a tenant's administrator sees the tenant's rows; lanes and workers, which are nobody's alone."""
+    view = walked.operator.get("/v1/admin/views/submissions", params={"limit": 1}).json()
+    assert view["rows"][0].keys() == set(view["columns"])
+    assert {row["tenant"] for row in walked.ada.get("/v1/admin/views/submissions").json()["rows"]} == {"ada"}
+    assert walked.bob.get("/v1/admin/views/submissions").json()["rows"] == []
+    assert "for operators' keys" in problem(walked.ada.get("/v1/admin/views/workers"), 403)
+    problem(walked.operator.get("/v1/admin/views/passwords"), 422)
+    assert walked.operator.post("/v1/admin/pause", json={"lane": "bulk", "reason": "night"}).json() == {"changed": True}
+    assert walked.operator.post("/v1/admin/pause", json={"lane": "bulk"}).json() == {"changed": False}
+    [paused] = walked.operator.get("/v1/admin/views/pauses").json()["rows"]
+    assert (paused["lane"], paused["reason"]) == ("bulk", "night")
+    assert walked.operator.post("/v1/admin/resume", json={"lane": "bulk"}).json() == {"changed": True}
+    assert "name a lane or a tenant" in problem(walked.operator.post("/v1/admin/pause", json={}), 422)
+    problem(walked.operator.post("/v1/workers/nobody/drain"), 404)
+    assert walked.ada.get("/v1/recordings/1/why").json()[0]["reason"] == "no_scheduler"

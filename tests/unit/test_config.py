@@ -201,6 +201,8 @@ def test_an_address_that_is_none_is_refused(value: str) -> None:
         UsageError, match=rf"^STENOPOOL_METRICS is '{value}'; set it to a port such as 9464, or to host"
     ):
         Config.from_env({"STENOPOOL_METRICS": value})
+
+
 @pytest.mark.parametrize("value", ["*", "app.example.org", "https://app.example.org/", "https://a b"])
 def test_an_origin_that_is_none_is_refused(value: str) -> None:
     """Also one that would be everybody."""
