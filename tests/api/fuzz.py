@@ -36,7 +36,9 @@ def fuzz(api: Served, folder: Path, *flags: str) -> subprocess.CompletedProcess[
     with api.farm.database.begin() as connection:
         connection.execute(update(KeyRow).where(KeyRow.id == key.id).values(id=OURS))
     command = [sys.executable, "-m", "schemathesis.cli", f"--config-file={SETTINGS}", "run"]
-    command += [f"{api.url}/v1/openapi.json", f"--url={api.url}", f"--header=Authorization: Bearer {secret}", *flags]
+    described = folder / "openapi.json"
+    described.write_bytes(api.ada.get("/v1/openapi.json").content)
+    command += [str(described), f"--url={api.url}", f"--header=Authorization: Bearer {secret}", *flags]
     environment = {**os.environ, "PYTHONPATH": str(SETTINGS.parents[2])}  # it is told to import tests.api.media
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

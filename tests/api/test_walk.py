@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from stenopool.config import Config
 from stenopool.web.site import make_site
 from storage.access import Access
+from tests.servers import Ledgers
 from tests.serving import TESTER, Served, problem, serving
 from workers.farm import Farm, Places
 
@@ -64,7 +65,12 @@ def walked(module_farm: Farm, tmp_path_factory: pytest.TempPathFactory) -> Itera
             api.ada.post("/v1/uploads", headers=HEADERS),
         ]
         assert [one.status_code for one in made] == [201] * 5
-        vars(api)["upload"] = made[-1].headers["location"].rpartition("/")[2]
+        ids = [made[0].json()["id"], made[1].json()["campaign"]["id"], made[2].json()["id"], made[3].json()["id"]]
+        named = zip(("recordings", "campaigns", "webhooks", "watchlist"), map(str, ids), strict=True)
+        vars(api)["ids"] = dict(named) | {
+            "uploads": made[-1].headers["location"].rpartition("/")[2],
+            "keys": str(next(one.id for one in Access(module_farm.database).keys(tenant="ada"))),
+        }
         yield api
 
 
@@ -79,12 +85,11 @@ def module_farm(tmp_path_factory: pytest.TempPathFactory, module_database: Engin
 
 
 @pytest.fixture(scope="module")
-def module_database(postgres_server: Any, ledger_template: str) -> Iterator[Engine]:
+def module_database(ledgers: Ledgers) -> Iterator[Engine]:
     """A ledger that the tests of this module share."""
     from storage.database import open_database
-    from tests.servers import fresh_database
 
-    with fresh_database(postgres_server, ledger_template) as url:
+    with ledgers.one() as url:
         engine = open_database(url)
         yield engine
         engine.dispose()
@@ -92,9 +97,7 @@ def module_database(postgres_server: Any, ledger_template: str) -> Iterator[Engi
 
 def ask(api: Served, client: httpx2.Client, name: str, method: str, path: str) -> httpx2.Response:
     """A request of that route, for what is ada's."""
-    ids = {"tenant": "ada", "id": "1", "view": "backlog", "worker": "w"} | (
-        {"id": vars(api)["upload"]} if "/uploads/" in path else {}
-    )
+    ids = {"tenant": "ada", "view": "backlog", "worker": "w", "id": vars(api)["ids"].get(path.split("/")[2], "")}
     where = re.sub(r"\{(\w+)\}", lambda found: ids[found[1]], path)
     query = QUERIES.get(name, {}) | ({"tenant": "ada"} if name in LISTS else {})
     if name == "go_on_with_upload":
@@ -145,9 +148,9 @@ def test_what_is_another_tenants_is_not_there(walked: Served) -> None:
         else:
             assert answer.status_code == 404, (name, answer.text)
     assert tried > 25
-    assert walked.ada.get("/v1/recordings/1").json()["state"] == "accepted"
-    assert walked.ada.get("/v1/campaigns/1").json()["state"] == "ready"
-    assert walked.ada.get("/v1/webhooks/1").json()["state"] == "enabled"
+    states = {"recordings": "accepted", "campaigns": "ready", "webhooks": "enabled"}
+    for kind, state in states.items():
+        assert walked.ada.get(f"/v1/{kind}/{vars(walked)['ids'][kind]}").json()["state"] == state
 
 
 def test_each_route_needs_its_scope(walked: Served) -> None:
@@ -214,4 +217,6 @@ def test_what_operators_see_and_do(walked: Served) -> None:
     assert walked.operator.post("/v1/admin/resume", json={"lane": "bulk"}).json() == {"changed": True}
     assert "name a lane or a tenant" in problem(walked.operator.post("/v1/admin/pause", json={}), 422)
     problem(walked.operator.post("/v1/workers/nobody/drain"), 404)
-    assert walked.ada.get("/v1/recordings/1/why").json()[0]["reason"] == "no_scheduler"
+    assert (
+        walked.ada.get(f"/v1/recordings/{vars(walked)['ids']['recordings']}/why").json()[0]["reason"] == "no_scheduler"
+    )
