@@ -12,6 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 .PHONY: help setup demo test test-s3 drill check reference infra-check parity bench lock clean
+.PHONY: help setup demo test test-s3 drill fuzz check reference parity bench lock clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,9 @@ test-s3: $(VENV)/dev ## Test the object store against Ceph (Debian; 70 MB from a
 # What is random in it follows from the seed that it prints: make drill DRILL_FLAGS="--seed 42 -k redis"
 drill: $(VENV)/dev ## Do to the farm whatever happens to farms, at length (an hour)
 	$(BIN)/python -m pytest tests/faults --drill $(DRILL_FLAGS)
+
+fuzz: $(VENV)/dev ## Send the API what its description says is right, and wrong: make fuzz FUZZ_FLAGS=--max-time=600
+	$(BIN)/python -m tests.api.fuzz $(FUZZ_FLAGS)
 
 check: $(VENV)/dev ## Lint, types, import directions
 	$(BIN)/ruff check .

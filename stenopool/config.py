@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,6 +59,8 @@ SETTINGS = (
         "",
         "where workers send traces, by OTLP over HTTP: http://host:4318; needs stenopool[trace]",
     ),
+    Setting("STENOPOOL_API_RATE", "100", "requests a second that the API answers of one key; 0 for any number"),
+    Setting("STENOPOOL_API_ORIGINS", "", "other web sites whose pages may ask the API: https://app.example.org"),
 )
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -107,11 +110,20 @@ class Config:
     log: LogStyle = "text"
     #: URL that traces are sent to, by OTLP over HTTP.
     traces: str | None = None
+    #: Requests a second that the API answers of one key; 0 for any number.
+    api_rate: float = 100.0
+    #: Web sites whose pages may ask the API, besides its own.
+    api_origins: tuple[str, ...] = ()
 
     @property
     def farm(self) -> Path:
         """What `stenopool up` keeps of the farm on this machine."""
         return self.home / "farm"
+
+    @property
+    def uploads(self) -> Path:
+        """What the API is being sent."""
+        return self.home / "uploads"
 
     @property
     def sizes(self) -> Path:
@@ -144,6 +156,8 @@ class Config:
             log=_log_style(env),
             traces=env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
             metrics=address_of(env.get("STENOPOOL_METRICS") or None, "STENOPOOL_METRICS"),
+            api_rate=_number(env, "STENOPOOL_API_RATE", 0, 1e6, "requests a second, a million at most"),
+            api_origins=_origins(env, "STENOPOOL_API_ORIGINS"),
         )
 
 
@@ -205,6 +219,16 @@ def _secret(env: Mapping[str, str], name: str) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no text"
         raise UsageError(f"{file}: cannot be read ({reason}); set {name}_FILE to another file") from None
+
+
+def _origins(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    origins = tuple(filter(None, map(str.strip, env.get(name, "").split(","))))
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/\s*@?#]+", origin):
+            raise UsageError(
+                f"{name}: {origin!r} is no origin; set it to such as https://app.example.org,http://host:3000"
+            )
+    return origins
 
 
 def _number(env: Mapping[str, str], name: str, least: float, most: float, wanted: str) -> float:

@@ -15,6 +15,7 @@
     │   └── DeviceFull        the device has no room for what it was asked to hold
     ├── QueueFull             a tenant has as much work queued as is allowed
     ├── LegalHold             what is to be removed is held
+    ├── UploadBusy            somebody else sends it just now
     ├── BrokerUnreachable     Redis does not answer
     ├── OutOfRoom             this machine has no memory or no disk left for it
     │   └── DiskFull          of these, the disk (a FolderError as well)
@@ -124,6 +125,12 @@ class QueueFull(StenopoolError):  # noqa: N818 - read as a statement
 
 class LegalHold(StenopoolError):  # noqa: N818 - read as a statement
     """What is to be removed is held."""
+
+
+class UploadBusy(StenopoolError):  # noqa: N818 - read as a statement
+    """Somebody else sends it just now."""
+
+    retryable = True
 
 
 class BrokerUnreachable(StenopoolError):  # noqa: N818 - read as a statement

@@ -149,6 +149,14 @@ class Campaigns(Transactions):
                 raise Missing(f"{tenant} has no campaign {name}; `stenopool campaign list` lists them")
             return self._campaign(session, row)
 
+    def get(self, id: int) -> Campaign:
+        """One of them. Raises Missing where there is none."""
+        with self._transaction() as session:
+            row = session.get(CampaignRow, id)
+            if row is None:
+                raise Missing(f"there is no campaign {id}; `stenopool campaign list` lists them")
+            return self._campaign(session, row)
+
     def all(self, tenant: str | None = None) -> list[Campaign]:
         """All of them, or a tenant's; the last one first."""
         mine = () if tenant is None else (CampaignRow.tenant == tenant,)
@@ -199,6 +207,22 @@ class Campaigns(Transactions):
         """Those that nobody has looked at, or in which something was wrong; of what is handed in, none."""
         looked = or_(CampaignItemRow.checked_at.is_(None), CampaignItemRow.problem.is_not(None))
         return self._items(campaign, after, limit, looked, CampaignItemRow.submission_id.is_(None))
+
+    def n_unchecked(self, campaign: int) -> int:
+        """How many of them nobody has looked at."""
+        mine = (CampaignItemRow.campaign_id == campaign, CampaignItemRow.submission_id.is_(None))
+        with self._transaction() as session:
+            return (
+                session.scalar(
+                    select(func.count()).select_from(CampaignItemRow).where(*mine, CampaignItemRow.checked_at.is_(None))
+                )
+                or 0
+            )
+
+    def problems(self, campaign: int, after: int = 0, limit: int = 500) -> list[CampaignItem]:
+        """Those that are left out, as something is wrong with them, from behind that one on."""
+        wrong = (CampaignItemRow.problem.is_not(None), CampaignItemRow.submission_id.is_(None))
+        return self._items(campaign, after, limit, *wrong)
 
     def here(self, campaign: int, after: int, limit: int) -> list[CampaignItem]:
         """Those that are to be uploaded."""

@@ -13,7 +13,8 @@ he comes late.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -231,6 +232,14 @@ class Desk(WaitingRoom):
             ).first()
             return None if row is None else (row.id, row.created_at)
 
+    def with_key(self, tenant: str, key: str) -> Submission | None:
+        """That which a tenant handed in under this idempotency key; None where there is none."""
+        with self._transaction() as session:
+            row = session.scalar(
+                select(SubmissionRow).where(SubmissionRow.tenant == tenant, SubmissionRow.idempotency_key == key)
+            )
+            return None if row is None else self._submission(session, row)
+
     def submissions(self, *, tenant: str | None = None, open_only: bool = False, limit: int = 100) -> list[Submission]:
         """The latest, the last one first."""
         conditions: list[ColumnElement[bool]] = []
@@ -241,8 +250,8 @@ class Desk(WaitingRoom):
         with self._transaction() as session:
             rows = session.scalars(
                 select(SubmissionRow).where(*conditions).order_by(SubmissionRow.id.desc()).limit(limit)
-            )
-            return [self._submission(session, row) for row in rows]
+            ).all()
+            return self.read(session, rows)
 
     def counts(self) -> dict[tuple[int, str], int]:
         """How many submissions there are, by lane and state."""
@@ -537,33 +546,47 @@ class Desk(WaitingRoom):
     @staticmethod
     def _submission(session: Session, row: SubmissionRow) -> Submission:
         session.refresh(row)  # what the database's own clock gave
-        transcripts = session.execute(
+        [found] = Desk.read(session, [row])
+        return found
+
+    @staticmethod
+    def read(session: Session, rows: Sequence[SubmissionRow]) -> list[Submission]:
+        """Submissions of their rows, with what they wait for, in their order."""
+        waited: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
+        link = SubmissionTranscriptRow
+        for id, *rest in session.execute(
             select(
-                SubmissionTranscriptRow.channel,
+                link.submission_id,
+                link.channel,
                 TranscriptRow.id,
                 TranscriptRow.chunks_total,
                 TranscriptRow.chunks_open,
             )
-            .join(TranscriptRow, TranscriptRow.id == SubmissionTranscriptRow.transcript_id)
-            .where(SubmissionTranscriptRow.submission_id == row.id)
-            .order_by(SubmissionTranscriptRow.channel)
-        ).all()
-        kept = {name: getattr(row, name) for name in Submission.__dataclass_fields__ if hasattr(SubmissionRow, name)}
-        counted = {
-            "transcripts": tuple((channel, id) for channel, id, _, _ in transcripts),
-            "chunks_total": sum(one.chunks_total for one in transcripts),
-            "chunks_open": sum(one.chunks_open for one in transcripts),
-        }
-        settled = None if row.settled is None else SubmissionState(row.settled)
-        typed = {
-            "lane": Lane(row.lane),
-            "state": SubmissionState(row.state),
-            "settled": settled,
-            "metadata": row.metadata_,
-            "speakers": tuple(row.speakers or ()),
-            "formats": tuple(row.formats or ()),
-        }
-        return Submission(**{**kept, **typed, **counted})
+            .join(TranscriptRow, TranscriptRow.id == link.transcript_id)
+            .where(link.submission_id.in_([row.id for row in rows]))
+            .order_by(link.submission_id, link.channel)
+        ):
+            channel, transcript, total, left = rest
+            waited[id].append((channel, transcript, total, left))
+        return [_read(row, waited[row.id]) for row in rows]
+
+
+def _read(row: SubmissionRow, transcripts: Sequence[tuple[int, int, int, int]]) -> Submission:
+    kept = {name: getattr(row, name) for name in Submission.__dataclass_fields__ if hasattr(SubmissionRow, name)}
+    counted = {
+        "transcripts": tuple((channel, id) for channel, id, _, _ in transcripts),
+        "chunks_total": sum(total for _, _, total, _ in transcripts),
+        "chunks_open": sum(left for _, _, _, left in transcripts),
+    }
+    typed = {
+        "lane": Lane(row.lane),
+        "state": SubmissionState(row.state),
+        "settled": None if row.settled is None else SubmissionState(row.settled),
+        "metadata": row.metadata_,
+        "speakers": tuple(row.speakers or ()),
+        "formats": tuple(row.formats or ()),
+    }
+    return Submission(**{**kept, **typed, **counted})
 
 
 #: What makes two orders the same work; who goes first, and what it is called, does not.

@@ -142,6 +142,10 @@ class FolderStore(ObjectStore):
         """Raises UsageError: a file's URL never ends, and nobody on another machine can follow it."""
         raise UsageError(f"{self._root}: a folder gives no URLs; read the object and send it, or keep objects in S3")
 
+    def presign_upload(self, key: str, seconds: int, size: int) -> str:  # noqa: ARG002 - they are the contract's
+        """Raises UsageError: as `presign`."""
+        raise UsageError(f"{self._root}: a folder takes nothing by a URL; send it to the API, or keep objects in S3")
+
     def download(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
         part = path.with_name(f"{path.name}.{uuid.uuid4().hex}")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+
 #: What each kind of object lies below: rights can be given by these.
 SOURCES, PCM, TRANSCRIPTS, REDACTED, MAPS = "sources", "pcm", "transcripts", "redacted", "maps"
+
+#: What was sent by a URL, and is not handed in yet.
+UPLOADS = "uploads"
 
 #: Those of a submission's transcript: in full, for everybody, and what leads from the second to the first.
 FILES = (TRANSCRIPTS, REDACTED, MAPS)
@@ -12,6 +17,11 @@ FILES = (TRANSCRIPTS, REDACTED, MAPS)
 def source_key(file_sha256: str) -> str:
     """A file as somebody handed it in."""
     return f"{SOURCES}/{file_sha256}"
+
+
+def upload_key(tenant: str, id: str) -> str:
+    """A file that a tenant sends by a URL: who is another tenant finds nothing under its id."""
+    return f"{UPLOADS}/{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/{id}"
 
 
 def is_source_key(source: str) -> bool:

@@ -131,6 +131,17 @@ class ObjectStore(Protocol):
         """
 
     @abstractmethod
+    def presign_upload(self, key: str, seconds: int, size: int) -> str:
+        """A URL to which anybody can put an object of exactly so many bytes for that long: a secret, not for logs.
+
+        Args:
+            seconds: 15 minutes at most.
+
+        Raises:
+            UsageError: this store gives no URLs.
+        """
+
+    @abstractmethod
     def download(self, key: str, path: Path) -> None:
         """Copy an object into a file, which is there whole or not at all. Raises KeyError where there is none."""
 

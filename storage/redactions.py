@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import select, union
 
 from stenopool.masking import Mask, join_masks
 from storage.database import database_clock
 from storage.search_index import index_transcript
-from storage.tables import PassageRow, RedactionRow, TranscriptRow
+from storage.tables import PassageRow, RedactionRow, SubmissionRow, SubmissionTranscriptRow, TranscriptRow
 from storage.transactions import Transactions
 
 
@@ -47,3 +47,21 @@ class Redactions(Transactions):
         with self._transaction() as session:
             kept = session.get(RedactionRow, transcript)
             return None if kept is None else [Mask._make(mask) for mask in kept.masks]
+
+    def known(self, transcripts: Iterable[int]) -> set[int]:
+        """Those of these transcripts that somebody redacted."""
+        with self._transaction() as session:
+            mine = RedactionRow.transcript_id.in_(list(transcripts))
+            return set(session.scalars(select(RedactionRow.transcript_id).where(mine)))
+
+    def secret(self, transcripts: Iterable[int]) -> set[int]:
+        """Those of these transcripts of which something is redacted, or is to be: not all may see all of them."""
+        wanted = list(transcripts)
+        with self._transaction() as session:
+            to_be = (
+                select(SubmissionTranscriptRow.transcript_id)
+                .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
+                .where(SubmissionTranscriptRow.transcript_id.in_(wanted), SubmissionRow.redact.is_not(None))
+            )
+            done = select(RedactionRow.transcript_id).where(RedactionRow.transcript_id.in_(wanted))
+            return set(session.scalars(union(done, to_be)))

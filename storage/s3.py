@@ -204,13 +204,19 @@ class S3Store(ObjectStore):
 
     def presign(self, key: str, seconds: int, filename: str) -> str:
         """See `ObjectStore`. It ends earlier where the credentials that signed it do."""
-        if not 1 <= seconds <= LONGEST_URL:
-            raise ValueError(f"a URL is good for 1 to {LONGEST_URL} seconds, not {seconds}")
+        _check_seconds(seconds)
         # To be saved, not shown: what somebody uploaded may be a page with scripts.
         attachment = f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
         wanted = {**self._object(key), "ResponseContentDisposition": attachment}
         with self._bucket.asking():
             return str(self._bucket.client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds))
+
+    def presign_upload(self, key: str, seconds: int, size: int) -> str:
+        """See `ObjectStore`. The length is signed: S3 refuses any other."""
+        _check_seconds(seconds)
+        wanted = {**self._object(key), "ContentLength": size}
+        with self._bucket.asking():
+            return str(self._bucket.client.generate_presigned_url("put_object", Params=wanted, ExpiresIn=seconds))
 
     def download(self, key: str, path: Path) -> None:
         """See `ObjectStore`."""
@@ -259,3 +265,8 @@ class S3Store(ObjectStore):
     def _remove(self, draft: Listed) -> None:
         with self._bucket.asking():
             self._bucket.client.delete_object(Bucket=self._bucket.name, Key=draft.key)
+
+
+def _check_seconds(seconds: int) -> None:
+    if not 1 <= seconds <= LONGEST_URL:
+        raise ValueError(f"a URL is good for 1 to {LONGEST_URL} seconds, not {seconds}")

@@ -45,6 +45,7 @@ from storage.tables import (
     COMPLETED,
     PassageRow,
     RecordingRow,
+    RedactionRow,
     SubmissionRow,
     SubmissionState,
     SubmissionTranscriptRow,
@@ -77,6 +78,8 @@ class Wanted:
     fuzzy: bool = False
     #: Only what is left of redacted transcripts.
     redacted: bool = False
+    #: What is redacted is not there; transcripts without redaction are, in full.
+    veiled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +278,12 @@ class Search(Transactions):
 def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
     views = (View.ALL, View.REDACTED) if wanted.redacted else (View.ALL, View.FULL)
     filters: list[ColumnElement[bool]] = [PassageRow.view.in_(views)]
+    if wanted.veiled and not wanted.redacted:
+        # Also of what is to be redacted, and is not yet.
+        secret = (select(RedactionRow.transcript_id), _handed_in_as(SubmissionRow.redact.is_not(None)))
+        plain = and_(*(PassageRow.transcript_id.not_in(some) for some in secret))
+        left = PassageRow.view.in_((View.ALL, View.REDACTED))
+        filters = [or_(left, and_(PassageRow.view == View.FULL, plain))]
     if wanted.tenant is not None:
         filters.append(PassageRow.tenant == wanted.tenant)
     if wanted.language is not None:

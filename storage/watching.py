@@ -177,6 +177,14 @@ class Watching(Transactions):
         with self._transaction() as session:
             return [_watch(row) for row in session.scalars(select(WatchRow).where(*mine).order_by(WatchRow.id))]
 
+    def watch(self, id: int) -> Watch:
+        """One of them. Raises Missing where there is none."""
+        with self._transaction() as session:
+            row = session.get(WatchRow, id)
+            if row is None:
+                raise Missing(f"there is no watched phrase {id}; `stenopool watchlist list` has them")
+            return _watch(row)
+
     def remove(self, id: int) -> None:
         """Watch it no more; where it was heard is forgotten. Raises Missing where there is none."""
         with self._transaction() as session:

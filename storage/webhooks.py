@@ -362,9 +362,11 @@ class Webhooks(Transactions):
             session.add_all(_new(id, position) for position in wanted if position not in known)
             return len(known | set(wanted))
 
-    def sent(self, *, endpoint: int | None = None, failed: bool = False, limit: int = 100) -> list[Sent]:
-        """Deliveries, the last event first; those only that failed, or did the last time."""
-        conditions: list[ColumnElement[bool]] = []
+    def sent(
+        self, *, endpoint: int | None = None, failed: bool = False, before: int | None = None, limit: int = 100
+    ) -> list[Sent]:
+        """Deliveries, the last event first; those only that failed, or did the last time; of events before that one."""
+        conditions: list[ColumnElement[bool]] = [] if before is None else [DeliveryRow.position < before]
         if endpoint is not None:
             conditions.append(DeliveryRow.endpoint_id == endpoint)
         if failed:

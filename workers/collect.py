@@ -20,7 +20,7 @@ from itertools import islice
 from scheduler.dispatch import COLLECTING, Leadership
 from stenopool.errors import LegalHold, StenopoolError, StoreError
 from storage.keeping import Keeping
-from storage.keys import FILES, PCM, SOURCES, TRANSCRIPTS, pcm_key
+from storage.keys import FILES, PCM, SOURCES, TRANSCRIPTS, UPLOADS, pcm_key
 from storage.needs import Needs
 from workers.erase import Eraser
 from workers.farm import Farm
@@ -75,6 +75,7 @@ class Collector:
             self._deletions,
             self._forgotten,
             self._drafts,
+            self._uploads,
             *(partial(self._objects, kind) for kind in (SOURCES, PCM, *FILES)),
             self._orphans,
             self._samples,
@@ -160,6 +161,15 @@ class Collector:
     def _drafts(self, _: str) -> _Turn:
         n = 0 if self._dry else self._farm.store.collect_drafts()
         return [Collected("removed", f"{n} unfinished drafts")] if n else [], ""
+
+    def _uploads(self, after: str) -> _Turn:
+        """What was sent here by a URL, and never handed in."""
+        found = list(islice(self._farm.store.list(UPLOADS, after), OBJECTS))
+        old = [one for one in found if one.age > self._grace + DAY]
+        for one in () if self._dry else old:
+            self._farm.store.delete(one.key)
+        done = [Collected("removed", one.key, one.size) for one in old]
+        return done, found[-1].key if len(found) == OBJECTS else ""
 
     def _objects(self, kind: str, after: str) -> _Turn:
         found = list(islice(self._farm.store.list(kind, after), OBJECTS))

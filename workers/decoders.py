@@ -265,7 +265,7 @@ class Decoders:
 def serve(jobs: int, answers: int) -> None:
     """Ingest what is asked for until nobody is there to ask; `jobs` and `answers` are our ends of the pipes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _bound_memory()
+    bound_memory()
     todo: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
     stop = threading.Event()
     threading.Thread(target=_listen, args=(Connection(jobs, writable=False), todo, stop), daemon=True).start()
@@ -275,7 +275,8 @@ def serve(jobs: int, answers: int) -> None:
             out.send(_answer(job, stop, out))
 
 
-def _bound_memory() -> None:
+def bound_memory() -> None:
+    """Let this process take no more memory than a decoder may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if soft == resource.RLIM_INFINITY or soft > MOST_MEMORY:
         resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, hard))

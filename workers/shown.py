@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from dataclasses import asdict
 from typing import Any
 
-from scheduler.redacted import redaction_map
-from scheduler.redaction import read_rules
-from stenopool.domain import Transcript
+from scheduler.redacted import redacted, redaction_map
+from scheduler.redaction import KINDS, Rules, read_rules
+from stenopool.domain import SAMPLE_RATE, CoverageKind, Transcript
 from stenopool.formats import KEPT, render
 from storage.desk import Submission
+from storage.erasing import Erasing
+from storage.keeping import Keeping
 from storage.keys import MAPS, REDACTED, TRANSCRIPTS, transcript_key
 from storage.ledger import Work
+from storage.records import gap_samples
 from storage.redactions import Redactions
 from workers.aggregate import transcript_of
+from workers.erase import receipt_of
 from workers.export import folder_of
 from workers.farm import Farm
 from workers.publish import named, output_name
@@ -45,6 +50,50 @@ def record_of(one: Submission) -> dict[str, Any]:
     }
 
 
+def full_record_of(farm: Farm, submission: Submission) -> dict[str, Any]:
+    """All there is to know of a submission, for programs: its transcripts, their versions, holds, its deletion."""
+    hold = Keeping(farm.database).held(submission.id)
+    deletion = Erasing(farm.database).deletion(submission.id)
+    return record_of(submission) | {
+        "transcripts": list(map(_coverage_record, transcripts_of(farm, submission))),
+        "versions": versions_of(farm, submission),
+        "hold": None if hold is None else asdict(hold),
+        "deletion": None if deletion is None else receipt_of(deletion),
+    }
+
+
+def _coverage_record(transcript: Transcript) -> dict[str, Any]:
+    return {
+        "channel": transcript.channel,
+        "language": transcript.language,
+        "words": len(transcript.text.split()),
+        "seconds": {kind.value: transcript.coverage.samples(kind) / SAMPLE_RATE for kind in CoverageKind},
+        "gaps": [
+            {"start": gap.span.start / SAMPLE_RATE, "end": gap.span.end / SAMPLE_RATE, "reason": gap.reason}
+            for gap in transcript.coverage.gaps
+        ],
+    }
+
+
+def versions_of(farm: Farm, submission: Submission) -> list[dict[str, Any]]:
+    """All versions of a submission's transcripts, as records."""
+    found = []
+    for channel, transcript in submission.transcripts:
+        shown = farm.ledger.shown(transcript)
+        for work in farm.ledger.versions(transcript):
+            standing = "withheld" if work.withheld else "shown" if shown and work.id == shown.id else "kept"
+            found.append(
+                {
+                    "channel": channel or None,
+                    "version": work.version,
+                    "state": work.state.value,
+                    "standing": standing,
+                    "gaps": gap_samples(work.document or {}) / SAMPLE_RATE,
+                }
+            )
+    return found
+
+
 def shown_of(farm: Farm, submission: Submission, version: int | None = None) -> list[tuple[Work, Transcript]]:
     """A submission's transcripts, by channel, as far as they are complete; in another version, if one is named."""
     known = farm.ledger.sources(submission.file_sha256, split=submission.split) if submission.file_sha256 else []
@@ -64,6 +113,28 @@ def _version(farm: Farm, transcript: int, version: int) -> Work | None:
 def transcripts_of(farm: Farm, submission: Submission, version: int | None = None) -> list[Transcript]:
     """The same without what the ledger knows besides."""
     return [transcript for _, transcript in shown_of(farm, submission, version)]
+
+
+def is_redacted(farm: Farm, submission: Submission) -> bool:
+    """Whether there is something in a submission's transcripts that is not for everybody."""
+    if submission.redact is not None:
+        return True
+    versions = {work.id for _, transcript in submission.transcripts for work in farm.ledger.versions(transcript)}
+    return bool(Redactions(farm.database).known(versions))
+
+
+def veiled_of(farm: Farm, submission: Submission, version: int | None = None) -> list[Transcript]:
+    """A submission's transcripts for those who may not see what was redacted of them, by whomever."""
+    redactions = Redactions(farm.database)
+    found = []
+    for work, transcript in shown_of(farm, submission, version):
+        if submission.redact is not None:
+            found.append(redact(redactions, work.id, transcript, read_rules(submission.redact)).transcript)
+        elif (masks := redactions.masks(work.id)) is not None:
+            found.append(redacted(transcript, masks, Rules(kinds=tuple(KINDS))))
+        else:
+            found.append(transcript)
+    return found
 
 
 def sent_of(farm: Farm, submission: Submission) -> list[Transcript]:

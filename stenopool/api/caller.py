@@ -10,6 +10,8 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from stenopool.api.problem import Refused
+from stenopool.api.rate import Rates
+from stenopool.config import Config
 from stenopool.errors import Missing
 from storage.access import Access, Actor, Key, Scope
 from storage.desk import Submission
@@ -25,6 +27,14 @@ def farm_of(request: Request) -> Farm:
 
 
 TheFarm = Annotated[Farm, Depends(farm_of)]
+
+
+def _config_of(request: Request) -> Config:
+    found: Config = request.app.state.config
+    return found
+
+
+TheConfig = Annotated[Config, Depends(_config_of)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +53,15 @@ class Caller:
     def actor(self) -> Actor:
         """As the audit log names it."""
         return Actor(self.key.who, self.request)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether what is redacted is there for it in full."""
+        return Scope.ADMIN in self.key.scopes
+
+    def whose(self, asked: str | None) -> str | None:
+        """Of which tenant it is told; None: of all. Raises Refused where it asks for another's."""
+        return asked if self.tenant is None else self.acts_for(asked)
 
     def may_see(self, tenant: str) -> bool:
         """Whether what is this tenant's is there for it."""
@@ -71,6 +90,13 @@ def _caller(
             "this key is unknown, revoked or expired; make one with: stenopool key create",
             headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
         )
+    rates: Rates = request.app.state.rates
+    if (allowance := rates.take(key.id)) is not None:
+        request.state.headers.update(allowance.headers)
+        if not allowance.allowed:
+            raise Refused(
+                429, "this key asks too often; come again as Retry-After says, or have STENOPOOL_API_RATE raised"
+            )
     return Caller(key=key, request=request.state.id)
 
 
@@ -90,14 +116,23 @@ Submitter = Annotated[Caller, Depends(allowed(Scope.SUBMIT))]
 Administrator = Annotated[Caller, Depends(allowed(Scope.ADMIN))]
 
 
+def refuse(farm: Farm, caller: Caller, subject: str, tenant: str, missing: str) -> Missing:
+    """What is told to who asks for something that is another tenant's: that there is none. It is noted."""
+    Access(farm.database).note(caller.actor, "access.refused", subject, tenant=tenant)
+    return Missing(missing)
+
+
 def submission_of(farm: Farm, caller: Caller, id: int) -> Submission:
     """A submission that is there for the caller; who asks for another's is told that there is none, and noted.
 
     Raises:
         Missing: there is none, for all that the caller is told.
     """
-    found = farm.desk.submission(id)
+    missing = f"there is no recording {id}; GET /v1/recordings lists them"
+    try:
+        found = farm.desk.submission(id)
+    except Missing:
+        raise Missing(missing) from None
     if not caller.may_see(found.tenant):
-        Access(farm.database).note(caller.actor, "access.refused", f"submission {id}", tenant=found.tenant)
-        raise Missing(f"there is no submission {id}; GET /v1/recordings lists them")
+        raise refuse(farm, caller, f"submission {id}", found.tenant, missing)
     return found

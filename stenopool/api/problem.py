@@ -16,11 +16,14 @@ from stenopool.errors import (
     LedgerError,
     LedgerUnreachable,
     LegalHold,
+    MediaBeyondLimit,
     MediaError,
     Missing,
+    OutOfRoom,
     QueueFull,
     StenopoolError,
     StoreError,
+    UploadBusy,
     UsageError,
 )
 
@@ -31,9 +34,12 @@ STATUS: tuple[tuple[type[StenopoolError], int], ...] = (
     (Missing, 404),
     (KeyTaken, 409),
     (LegalHold, 409),
+    (UploadBusy, 423),
     (QueueFull, 429),
+    (MediaBeyondLimit, 413),
     (MediaError, 422),
     (UsageError, 422),
+    (OutOfRoom, 507),
     (LedgerUnreachable, 503),
     (BrokerUnreachable, 503),
     (StoreError, 503),
@@ -77,10 +83,14 @@ def add_problems(app: FastAPI) -> None:
     @app.exception_handler(StenopoolError)
     async def ours(_: Request, error: StenopoolError) -> JSONResponse:
         status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
-        headers = {"Retry-After": str(LATER)} if status in (429, 503) else None
+        headers = {"Retry-After": str(LATER)} if status in (423, 429, 503) else None
         if status >= 500:
             _log.error("%s", error)  # it may name hosts and folders: that is for the operator
-        said = {500: "something is wrong here; the log says what", 503: "a part of the farm does not answer; try later"}
+        said = {
+            500: "something is wrong here; the log says what",
+            503: "a part of the farm does not answer; try later",
+            507: "there is no room left here; try later",
+        }
         return problem(status, said.get(status, str(error)), headers=headers)
 
     @app.exception_handler(RequestValidationError)
@@ -89,8 +99,12 @@ def add_problems(app: FastAPI) -> None:
         return problem(422, f"{wrong[0]['where']}: {wrong[0]['what']}" if wrong else "malformed", errors=wrong)
 
     @app.exception_handler(HTTPException)
-    async def of_the_framework(_: Request, error: HTTPException) -> JSONResponse:
-        headers = dict(error.headers) if error.headers else None
+    async def of_the_framework(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers) if error.headers else {}
+        from stenopool.api.describe import methods_of
+
+        if error.status_code == 405 and (methods := methods_of(app, request.url.path)):
+            headers["Allow"] = ", ".join(methods)  # the framework names those of one route
         return problem(error.status_code, str(error.detail), headers=headers)
 
     @app.exception_handler(Exception)

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from stenopool.cli.channels import speakers_option
 from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, clock, formats_option, output_stems
 from stenopool.config import Config
-from stenopool.domain import CoverageKind
 
 if TYPE_CHECKING:
     from storage.desk import Submission
@@ -84,34 +83,13 @@ def show(id: int, as_json: bool) -> None:
     Example:
       stenopool show 7
     """
-    from storage.erasing import Erasing
-    from storage.keeping import Keeping
-    from workers.erase import receipt_of
-    from workers.shown import record_of, transcripts_of
+    from workers.shown import full_record_of, record_of, transcripts_of
 
     with _farm() as farm:
         submission = farm.desk.submission(id)
+        record = full_record_of(farm, submission)
         transcripts = transcripts_of(farm, submission)
-        versions = _versions(farm, submission)
-        hold = Keeping(farm.database).held(id)
-        deletion = Erasing(farm.database).deletion(id)
-    coverage = [
-        {
-            "channel": transcript.channel,
-            "language": transcript.language,
-            "words": len(transcript.text.split()),
-            "seconds": {kind.value: transcript.coverage.samples(kind) / 16_000 for kind in CoverageKind},
-            "gaps": [
-                {"start": gap.span.start / 16_000, "end": gap.span.end / 16_000, "reason": gap.reason}
-                for gap in transcript.coverage.gaps
-            ],
-        }
-        for transcript in transcripts
-    ]
     if as_json:
-        record = record_of(submission) | {"transcripts": coverage, "versions": versions}
-        record["hold"] = None if hold is None else asdict(hold)
-        record["deletion"] = None if deletion is None else receipt_of(deletion)
         click.echo(json.dumps(record, indent=2))
         return
     for name, value in record_of(submission).items():
@@ -119,16 +97,17 @@ def show(id: int, as_json: bool) -> None:
             value = "; ".join(f"{key}: {said}" for key, said in value.items())
         if value not in (None, False, "", ()):
             click.echo(f"{name:<12}{', '.join(value) if isinstance(value, tuple) else value}")
-    if hold is not None:
-        click.echo(f"{'held':<12}by {hold.by}{_because(hold.reason)}")
-    if deletion is not None:
-        click.echo(f"{submission.state.value:<12}for {deletion.by}{_because(deletion.error or deletion.reason)}")
+    if hold := record["hold"]:
+        click.echo(f"{'held':<12}by {hold['by']}{_because(hold['reason'])}")
+    if deletion := record["deletion"]:
+        why = _because(deletion["error"] or deletion["reason"])
+        click.echo(f"{submission.state.value:<12}for {deletion['by']}{why}")
     for transcript in transcripts:
         channel = "" if transcript.channel is None else f", channel {transcript.channel}"
         click.echo(f"{'transcript':<12}{transcript.language}, {len(transcript.text.split())} words{channel}")
         for gap in transcript.coverage.gaps:
             click.echo(f"{'gap':<12}{clock(gap.span.start)}, {gap.span.seconds:.1f} s: {gap.reason}")
-    for one in versions:
+    for one in record["versions"]:
         channel = f", channel {one['channel']}" if one["channel"] else ""
         gaps = f", {one['gaps']:.1f} s of gaps" if one["gaps"] else ""
         click.echo(f"{'version':<12}{one['version']}{channel}: {one['state']}{gaps}{_STANDING[one['standing']]}")
@@ -144,27 +123,6 @@ _STANDING = {
     "withheld": ", not shown: it has more gaps than one before it",
     "kept": "",
 }
-
-
-def _versions(farm: Farm, submission: Submission) -> list[dict[str, Any]]:
-    """All versions of a submission's transcripts, as records."""
-    from storage.records import gap_samples
-
-    found = []
-    for channel, transcript in submission.transcripts:
-        shown = farm.ledger.shown(transcript)
-        for work in farm.ledger.versions(transcript):
-            standing = "withheld" if work.withheld else "shown" if shown and work.id == shown.id else "kept"
-            found.append(
-                {
-                    "channel": channel or None,
-                    "version": work.version,
-                    "state": work.state.value,
-                    "standing": standing,
-                    "gaps": gap_samples(work.document or {}) / 16_000,
-                }
-            )
-    return found
 
 
 @click.command(no_args_is_help=True)

@@ -374,6 +374,19 @@ def test_no_url_is_good_for_longer(s3: S3Store, seconds: int) -> None:
     """15 minutes are enough to begin a download."""
     with pytest.raises(ValueError, match=rf"^a URL is good for 1 to 900 seconds, not {seconds}$"):
         s3.presign("transcripts/1", seconds, "a.txt")
+    with pytest.raises(ValueError, match=rf"^a URL is good for 1 to 900 seconds, not {seconds}$"):
+        s3.presign_upload("uploads/1", seconds, 3)
+
+
+def test_a_url_to_put_an_object_by(s3: S3Store) -> None:
+    """Of exactly so many bytes: their number is part of what is signed."""
+    url = s3.presign_upload("uploads/1", LONGEST_URL, len(DATA))
+    kind = {"Content-Type": "application/octet-stream"}
+    with urllib.request.urlopen(urllib.request.Request(url, DATA, kind, method="PUT")) as response:
+        assert response.status == 200
+
+    assert s3.read("uploads/1", 0, len(DATA)) == DATA
+    assert "content-length" in parse_qs(urlsplit(url).query)["X-Amz-SignedHeaders"][0].split(";")
 
 
 def test_stores_share_a_bucket(s3: S3Store, s3_server: tuple[str, int]) -> None:

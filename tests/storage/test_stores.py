@@ -127,3 +127,5 @@ def test_a_folder_gives_no_urls(tmp_path: Path) -> None:
     assert str(error.value) == (
         f"{tmp_path}: a folder gives no URLs; read the object and send it, or keep objects in S3"
     )
+    with pytest.raises(UsageError, match="a folder takes nothing by a URL; send it to the API, or keep objects in S3"):
+        store.presign_upload("a", 60, 3)

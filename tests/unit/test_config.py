@@ -42,6 +42,8 @@ def test_the_defaults_are_those_of_the_table(home: Path) -> None:
         "STENOPOOL_LOG": "text",
         "STENOPOOL_METRICS": "",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+        "STENOPOOL_API_RATE": "100",
+        "STENOPOOL_API_ORIGINS": "",
     }
 
     assert defaults == {
@@ -75,6 +77,8 @@ def test_each_setting_has_its_field() -> None:
         "STENOPOOL_LOG": "json",
         "STENOPOOL_METRICS": "[::1]:9464",
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://k:4318",
+        "STENOPOOL_API_RATE": "7.5",
+        "STENOPOOL_API_ORIGINS": "https://app.example.org, http://localhost:3000",
     }
     assert set(env) - {"XDG_DATA_HOME", "XDG_CACHE_HOME"} == {setting.name for setting in SETTINGS}
     assert Config.from_env(env) == Config(
@@ -92,6 +96,8 @@ def test_each_setting_has_its_field() -> None:
         log="json",
         traces="http://k:4318",
         metrics=("::1", 9464),
+        api_rate=7.5,
+        api_origins=("https://app.example.org", "http://localhost:3000"),
     )
 
 
@@ -195,6 +201,13 @@ def test_an_address_that_is_none_is_refused(value: str) -> None:
         UsageError, match=rf"^STENOPOOL_METRICS is '{value}'; set it to a port such as 9464, or to host"
     ):
         Config.from_env({"STENOPOOL_METRICS": value})
+
+
+@pytest.mark.parametrize("value", ["*", "app.example.org", "https://app.example.org/", "https://a b"])
+def test_an_origin_that_is_none_is_refused(value: str) -> None:
+    """Also one that would be everybody."""
+    with pytest.raises(UsageError, match=r"^STENOPOOL_API_ORIGINS: .* is no origin; set it to such as https://app.ex"):
+        Config.from_env({"STENOPOOL_API_ORIGINS": value})
 
 
 def test_the_readme_lists_the_settings() -> None:

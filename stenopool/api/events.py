@@ -1,0 +1,103 @@
+"""Events: what became of recordings, for programs that would rather ask than be told."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from stenopool.api.caller import Reader, TheFarm
+from stenopool.api.problem import Refused
+from stenopool.api.shapes import Shape
+from stenopool.api.terms import Tenant
+from storage.outbox import Event, Outbox
+from storage.redactions import Redactions
+from workers.farm import Farm
+
+router = APIRouter(prefix="/v1/events", tags=["events"])
+
+#: Seconds between two looks, and that one request may wait.
+LOOK_EVERY, LONGEST = 0.5, 30.0
+#: Requests that may wait at once, in this process: each keeps a thread.
+MOST_WAITING = 16
+
+
+class EventRecord(Shape):
+    """A recording came to a state, or something was heard in it."""
+
+    position: int
+    type: str
+    tenant: str
+    recording: int
+    state: str
+    error: str | None
+    detail: dict[str, Any] | None
+    at: float
+
+
+class EventPage(Shape):
+    """Some events, in their order."""
+
+    events: list[EventRecord]
+    after: int
+
+
+_waiting = 0
+
+
+@router.get("", response_model=EventPage)
+def list_events(
+    farm: TheFarm,
+    caller: Reader,
+    after: Annotated[int, Query(ge=0, le=2**62, description="Those behind this number only.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    wait: Annotated[float, Query(ge=0, le=LONGEST, description="Seconds to wait for one, where there is none.")] = 0,
+    tenant: Tenant | None = None,
+) -> dict[str, Any]:
+    """What became of recordings, in the order of its numbers. Who remembers `after` misses nothing."""
+    outbox, whose = Outbox(farm.database), caller.whose(tenant)
+    found = outbox.after(after, tenant=whose, limit=limit)
+    if not found and wait:
+        found = _wait(lambda: outbox.after(after, tenant=whose, limit=limit), wait)
+    secret = set() if caller.sees_all else _secret(farm, found)
+    events = [_record(one, veiled=(one.detail or {}).get("transcript") in secret) for one in found]
+    return {"events": events, "after": found[-1].position if found else after}
+
+
+def _wait(look: Any, seconds: float) -> list[Event]:
+    global _waiting
+    if _waiting >= MOST_WAITING:
+        raise Refused(429, "too many wait here already; ask without wait", headers={"Retry-After": "5"})
+    _waiting += 1
+    try:
+        ends = time.monotonic() + seconds
+        found: list[Event] = []
+        while not found and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(LOOK_EVERY, left))
+            found = look()
+        return found
+    finally:
+        _waiting -= 1
+
+
+def _secret(farm: Farm, found: list[Event]) -> set[int]:
+    transcripts = {int(one.detail["transcript"]) for one in found if one.detail and "transcript" in one.detail}
+    return Redactions(farm.database).secret(transcripts) if transcripts else set()
+
+
+def _record(one: Event, *, veiled: bool) -> dict[str, Any]:
+    detail = one.detail
+    if veiled and detail is not None:
+        hits = [{name: value for name, value in each.items() if name != "text"} for each in detail.get("hits", ())]
+        detail = {**detail, "hits": hits}
+    return {
+        "position": one.position,
+        "type": one.type,
+        "tenant": one.tenant,
+        "recording": one.submission,
+        "state": one.state.value,
+        "error": one.error,
+        "detail": detail,
+        "at": one.at,
+    }
