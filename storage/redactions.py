@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
+from sqlalchemy.orm import aliased
 
 from stenopool.masking import Mask, join_masks
 from storage.database import database_clock
 from storage.search_index import index_transcript
-from storage.tables import PassageRow, RedactionRow, TranscriptRow
+from storage.tables import PassageRow, RedactionRow, SubmissionTranscriptRow, TranscriptRow
 from storage.transactions import Transactions
 
 
@@ -47,3 +48,24 @@ class Redactions(Transactions):
         with self._transaction() as session:
             kept = session.get(RedactionRow, transcript)
             return None if kept is None else [Mask._make(mask) for mask in kept.masks]
+
+    def of_submission(self, id: int) -> list[tuple[int, int, tuple[Mask, ...]]]:
+        """Channel, transcript and masks of each version of its transcripts that was redacted, the newest last."""
+        version = aliased(TranscriptRow)
+        with self._transaction() as session:
+            rows = session.execute(
+                select(SubmissionTranscriptRow.channel, version.id, RedactionRow.masks)
+                .join(TranscriptRow, TranscriptRow.id == SubmissionTranscriptRow.transcript_id)
+                .join(
+                    version,
+                    and_(
+                        version.tenant == TranscriptRow.tenant,
+                        version.recording_id == TranscriptRow.recording_id,
+                        version.work_digest == TranscriptRow.work_digest,
+                    ),
+                )
+                .join(RedactionRow, RedactionRow.transcript_id == version.id)
+                .where(SubmissionTranscriptRow.submission_id == id)
+                .order_by(SubmissionTranscriptRow.channel, version.generation)
+            )
+            return [(channel, one, tuple(Mask._make(mask) for mask in masks)) for channel, one, masks in rows]
