@@ -67,7 +67,7 @@ class Strip(Transactions):
                 return []
             chunks = session.execute(
                 select(
-                    ChunkRow.index,
+                    ChunkRow.index.label("at"),
                     ChunkRow.start,
                     ChunkRow.end,
                     ChunkRow.state,
@@ -98,7 +98,7 @@ class Strip(Transactions):
                 StripPiece(
                     span=span,
                     state=state,
-                    index=chunk.index,
+                    index=chunk.at,
                     attempts=chunk.attempt,
                     deaths=chunk.crashes,
                     fence=chunk.fence,
@@ -117,6 +117,7 @@ def _state(
     state: str, attempts: int, deaths: int, failed: str | None, skipped: str | None
 ) -> tuple[StripState, str | None]:
     """A chunk's, and why."""
+    reason: str | None
     if state == ChunkState.DONE:
         if failed is not None:
             return StripState.GAP, failed

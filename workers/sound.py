@@ -1,4 +1,4 @@
-"""Sound: what was handed in, to be listened to, made of its samples in the object store byte by byte as it is asked for.
+"""Sound: what was handed in, to be listened to, made of its samples in the object store as it is asked for.
 
 Where the samples are gone and the file is there, that is given instead. Who may not hear all of it hears silence where
 something is redacted, and where nobody knows yet what was said.
@@ -194,10 +194,11 @@ class _Track:
 def _frames(tracks: Sequence[_Track], span: Span) -> bytes:
     rows = [track.samples(span) for track in tracks]
     if len(rows) == 1:
-        return rows[0].tobytes()
-    if len(rows) == 2:
-        return np.stack(rows, axis=1).tobytes()
-    return np.mean(rows, axis=0).astype("<i2").tobytes()
+        return bytes(rows[0].data)
+    together: np.ndarray = np.stack(rows, axis=1)
+    if len(rows) > 2:
+        together = together.mean(axis=1).astype("<i2")
+    return together.tobytes()
 
 
 def _of_file(store: ObjectStore, submission: Submission) -> Sound:

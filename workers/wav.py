@@ -1,4 +1,4 @@
-"""Samples as a WAV file that is never written: its header, so that any range of its bytes can be made when it is asked."""
+"""Samples as a WAV file that is never written: its header, before what is read of them as it is asked for."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from workers.ingest import has_pcm
 from workers.sound import gone, silent_spans, sources_of
 from workers.wav import BYTES_PER_SAMPLE
 
-#: Samples of the fine stretches: of recordings of up to an hour, and of longer ones. An hour takes 720 kB, a day 1.7 MB.
+#: Samples of the fine stretches: of recordings up to an hour, and of longer ones. An hour takes 720 kB, a day 1.7 MB.
 FINE, COARSE = SAMPLE_RATE // 100, SAMPLE_RATE // 10
 LONG = 3600 * SAMPLE_RATE
 #: Stretches that may be asked for.
