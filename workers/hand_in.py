@@ -76,11 +76,13 @@ def check_item(item: Item, terms: Terms) -> None:
         raise UsageError(f"{path}: {'is a folder; name one file' if path.is_dir() else 'does not exist'}")
 
 
-def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = None) -> Submission:
+def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = None, opened: bool = True) -> Submission:
     """Hand an item in; one with the key of an earlier one is that.
 
     Args:
         file_sha256: of a file, where it is known.
+        opened: a file is opened here to see whether it is a recording. A server leaves that to ingest, which opens what
+            strangers send in a process that may crash.
 
     Raises:
         MediaError: the file is no recording; the URL cannot be fetched.
@@ -90,7 +92,8 @@ def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = N
     if _is_elsewhere(item.location):
         return farm.desk.accept(_order(item, terms, None))
     path = Path(item.location)
-    check_channels(terms.speakers, probe(path).channels, path)
+    if opened:
+        check_channels(terms.speakers, probe(path).channels, path)
     order = _order(item, terms, file_sha256 or digest_file(path))
     while True:
         try:

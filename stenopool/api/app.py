@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 
-from stenopool.api import health, recordings, sound
+from stenopool.api import health, recordings, sound, speech
 from stenopool.api.problem import add_problems
 from stenopool.config import Config
 from stenopool.version import __version__
@@ -49,7 +49,7 @@ def make_app(farm: Farm, config: Config) -> FastAPI:
     app.state.config = config
     add_problems(app)
     app.middleware("http")(_with_request_id)
-    for part in (health, recordings, sound):
+    for part in (health, recordings, sound, speech):
         app.include_router(part.router)
     return app
 
