@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stenopool.api import health, recordings, sound, speech
 from stenopool.api.problem import add_problems
@@ -48,17 +50,32 @@ def make_app(farm: Farm, config: Config) -> FastAPI:
     app.state.farm = farm
     app.state.config = config
     add_problems(app)
-    app.middleware("http")(_with_request_id)
+    app.add_middleware(_Named)
     for part in (health, recordings, sound, speech):
         app.include_router(part.router)
     return app
 
 
-async def _with_request_id(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    given = request.headers.get("x-request-id", "")
-    request.state.id = given if _REQUEST.fullmatch(given) else secrets.token_hex(8)
-    response = await call_next(request)
-    response.headers["X-Request-ID"] = request.state.id
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Cache-Control", "no-store")
-    return response
+class _Named:
+    """Every request has an id that every answer tells. Plain ASGI: through it, it is seen that a client goes away."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        id = given if _REQUEST.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["id"] = id
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = id
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, answer)
