@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from storage.tables import Lane
 from workers.farm import Farm
 from workers.fetch import check_url
 from workers.ingest import digest_file
-from workers.media import probe
+from workers.media import Probe, probe
 
 #: Longer ones are no URLs of recordings, and no database's index takes them.
 LONGEST = 2000
@@ -76,13 +76,19 @@ def check_item(item: Item, terms: Terms) -> None:
         raise UsageError(f"{path}: {'is a folder; name one file' if path.is_dir() else 'does not exist'}")
 
 
-def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = None, opened: bool = True) -> Submission:
+def hand_in(
+    farm: Farm,
+    item: Item,
+    terms: Terms,
+    *,
+    file_sha256: str | None = None,
+    look: Callable[[Path], Probe] = probe,
+) -> Submission:
     """Hand an item in; one with the key of an earlier one is that.
 
     Args:
         file_sha256: of a file, where it is known.
-        opened: a file is opened here to see whether it is a recording. A server leaves that to ingest, which opens what
-            strangers send in a process that may crash.
+        look: says what a file is.
 
     Raises:
         MediaError: the file is no recording; the URL cannot be fetched.
@@ -92,8 +98,7 @@ def hand_in(farm: Farm, item: Item, terms: Terms, *, file_sha256: str | None = N
     if _is_elsewhere(item.location):
         return farm.desk.accept(_order(item, terms, None))
     path = Path(item.location)
-    if opened:
-        check_channels(terms.speakers, probe(path).channels, path)
+    check_channels(terms.speakers, look(path).channels, path)
     order = _order(item, terms, file_sha256 or digest_file(path))
     while True:
         try:

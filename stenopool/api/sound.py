@@ -14,6 +14,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from scheduler.why import why
 from stenopool.api.caller import Caller, Reader, TheFarm, submission_of
 from stenopool.api.problem import Refused
 from stenopool.api.ranges import Bytes, Unsatisfiable, asked
@@ -22,6 +23,7 @@ from stenopool.domain import SAMPLE_RATE, Span
 from stenopool.errors import UsageError
 from storage.access import Scope
 from storage.desk import Submission
+from storage.situation import Situations
 from storage.strip import Strip, StripPiece
 from workers.farm import Farm
 from workers.sound import Sound, sound_of
@@ -50,7 +52,7 @@ def hears_all(caller: Caller) -> bool:
 
 
 @router.get("/{id}/sound", response_class=Response, responses=_PARTS)
-def sound(
+def recording_sound(
     request: Request,
     id: Id,
     farm: TheFarm,
@@ -70,11 +72,11 @@ def sound(
 
 
 # The same, but for the body; a second function, as operations of an API have different ids.
-router.add_api_route("/{id}/sound", sound, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/{id}/sound", recording_sound, methods=["HEAD"], include_in_schema=False)
 
 
 @router.get("/{id}/waveform", responses={code: _PARTS[code] for code in (409, 410)})
-def waveform(
+def recording_waveform(
     request: Request,
     id: Id,
     farm: TheFarm,
@@ -92,7 +94,7 @@ def waveform(
 
 
 @router.get("/{id}/chunks")
-def chunks(
+def recording_chunks(
     id: Id,
     farm: TheFarm,
     caller: Reader,
@@ -105,6 +107,13 @@ def chunks(
     `total` stretches there are, `limit` of them are told from the `offset`th on. What was skipped lies within a chunk.
     """
     return strip_of(farm, submission_of(farm, caller, id), channel=channel, offset=offset, limit=limit)
+
+
+@router.get("/{id}/why")
+def recording_why(id: Id, farm: TheFarm, caller: Reader) -> list[dict[str, str]]:
+    """Why it has not ended: what it waits for, and what would help; of what has ended, how."""
+    submission = submission_of(farm, caller, id)
+    return [{"reason": one.code, "text": one.text} for one in why(Situations(farm.database).of(submission.id))]
 
 
 def span_between(start: float | None, end: float | None) -> Span | None:

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -38,6 +39,7 @@ from storage.ledger import Work
 from storage.tables import SubmissionState
 from workers.farm import Farm
 from workers.hand_in import Terms, hand_in
+from workers.media import Probe
 from workers.shown import shown_of
 
 router = APIRouter(prefix="/v1", tags=["speech"], route_class=SpeechRoute)
@@ -82,26 +84,26 @@ def _described(fields: dict[str, Any], *other: str) -> dict[str, Any]:
     response_class=Response,
     openapi_extra=_described({**_FORM, **_MORE}, "text/event-stream"),
 )
-async def transcriptions(request: Request, farm: TheFarm, caller: Submitter) -> Response:
+async def create_transcription(request: Request, farm: TheFarm, caller: Submitter) -> Response:
     """The text of a recording; with `stream`, piece by piece as it is heard."""
     return await _answer(request, farm, caller, "transcribe")
 
 
 @router.post("/audio/translations", response_class=Response, openapi_extra=_described(_FORM))
-async def translations(request: Request, farm: TheFarm, caller: Submitter) -> Response:
+async def create_translation(request: Request, farm: TheFarm, caller: Submitter) -> Response:
     """The text of a recording in English."""
     return await _answer(request, farm, caller, "translate")
 
 
 @router.get("/models")
-def models(farm: TheFarm, caller: Submitter) -> dict[str, Any]:
+def list_models(farm: TheFarm, caller: Submitter) -> dict[str, Any]:
     """The models of the engines that work."""
     del caller
     return {"object": "list", "data": [_model(name) for name in models_of(farm)]}
 
 
 @router.get("/models/{name:path}")
-def model(name: str, farm: TheFarm, caller: Submitter) -> dict[str, Any]:
+def show_model(name: str, farm: TheFarm, caller: Submitter) -> dict[str, Any]:
     """One of them."""
     del caller
     return _model(_chosen(farm, name))
@@ -213,11 +215,16 @@ def _hand_in(farm: Farm, caller: Caller, file: UploadFile, name: str, wanted: Wa
             shutil.copyfileobj(file.file, copy, 1 << 20)
             copy.flush()
             item = Item(location=copy.name, name=name, metadata={"api": "openai"})
-            return hand_in(farm, item, terms, opened=False)
+            return hand_in(farm, item, terms, look=_unseen)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SpeechError(503, "the server has no room for the file now; try later") from error
         raise
+
+
+def _unseen(_: Path) -> Probe:
+    """Nothing is opened here: ingest finds what is wrong with a file, in a process that may crash."""
+    return Probe(container="", codec="", channels=1, sample_rate=0, seconds=None, announced=False)
 
 
 def _result(call: _Call) -> tuple[Work, Transcript]:

@@ -25,7 +25,7 @@ from storage.fleet import Worker
 from storage.tables import Lane, SubmissionState
 from tests import sounds
 from tests.farms import HandFarm, S
-from tests.serving import served
+from tests.over_http import served
 
 ACTOR = Actor("test")
 PATIENCE = 60.0  # seconds; nothing waits for them to pass
@@ -132,16 +132,17 @@ def test_what_is_asked_for_is_done(speech: Speech, talk: Path) -> None:
     """Each parameter is an option of the submission."""
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(
-            speech.client.audio.transcriptions.create,
-            file=talk,
-            model="whisper-1",
-            languages=["en", "de"],
-            keywords=["Ada", "Eve"],
-            prompt="A meeting.",
-            temperature=0.4,
-            chunking_strategy="auto",
-            response_format="verbose_json",
-            timestamp_granularities=["word", "segment"],
+            lambda: speech.client.audio.transcriptions.create(
+                file=talk,
+                model="whisper-1",
+                languages=["en", "de"],
+                keywords=["Ada", "Eve"],
+                prompt="A meeting.",
+                temperature=0.4,
+                chunking_strategy="auto",
+                response_format="verbose_json",
+                timestamp_granularities=["word", "segment"],
+            )
         )
         submission = speech.submission()
         speech.farm.farm.desk.cancel(submission.id)
