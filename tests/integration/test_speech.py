@@ -20,12 +20,15 @@ import pytest
 from stenopool.api.app import make_app
 from stenopool.config import Config
 from storage.access import Access, Actor
+from storage.database import open_database
 from storage.desk import Submission
 from storage.fleet import Worker
+from storage.folder import FolderStore
 from storage.tables import Lane, SubmissionState
 from tests import sounds
 from tests.farms import HandFarm, S
 from tests.over_http import served
+from tests.servers import Ledgers
 
 ACTOR = Actor("test")
 PATIENCE = 60.0  # seconds; nothing waits for them to pass
@@ -266,16 +269,10 @@ def test_what_is_not_there_is_refused(
 
 
 @pytest.fixture(scope="module")
-def speech_once(
-    postgres_server: Any, ledger_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Speech]:
+def speech_once(ledgers: Ledgers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speech]:
     """One farm for all that is refused."""
-    from storage.database import open_database
-    from storage.folder import FolderStore
-    from tests.servers import fresh_database
-
     folder = tmp_path_factory.mktemp("refusing")
-    with pytest.MonkeyPatch.context() as patch, fresh_database(postgres_server, ledger_template) as url:
+    with pytest.MonkeyPatch.context() as patch, ledgers.one() as url:
         farm = HandFarm(open_database(url), FolderStore(folder / "objects"), folder, patch)
         with serving(farm, MAX_GB="0.000002") as found:
             found.join()
