@@ -85,7 +85,7 @@ def file_of(form: FormData) -> tuple[UploadFile, str]:
     if not isinstance(given, UploadFile):
         raise SpeechError(400, "there is no file; send one, with its name", param="file")
     name = PurePath((given.filename or "").replace("\\", "/")).name[-_LONGEST:]
-    return given, name or "audio"
+    return given, "".join(letter for letter in name if letter.isprintable()) or "audio"
 
 
 def read_wanted(form: FormData, task: Task) -> Wanted:
@@ -101,6 +101,8 @@ def read_wanted(form: FormData, task: Task) -> Wanted:
         if plain != "file":
             if not isinstance(value, str):
                 raise SpeechError(400, f"{name} is a file; send text", param=plain)
+            if "\0" in value:  # no database has it
+                raise SpeechError(400, f"{name} has a NUL in it; leave that out", param=plain)
             given.setdefault(plain, []).append(value)
     for name in given:
         if name in _UNSUPPORTED or name.partition("[")[0] == "chunking_strategy" != name:

@@ -249,6 +249,7 @@ def refusals() -> list[Any]:
             "no granularity letter",
         ),
         ({"stream": True, "response_format": "srt"}, bad, "response_format", "what is streamed is text"),
+        ({"prompt": "a\0b"}, bad, "prompt", "has a NUL"),
         ({"temperature": 1.5}, bad, "temperature", "from 0 to 1"),
         ({"language": "en", "languages": ["de"]}, bad, "languages", "either language or languages"),
     ]
