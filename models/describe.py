@@ -9,7 +9,7 @@ from pathlib import Path
 from models.checkpoint import BUNDLED, Checkpoint
 from models.hub import snapshots
 from models.memory import Memory, memory, n_parameters
-from models.tokens import SpecialTokens, Vocabulary, quiet_transformers
+from models.tokens import SpecialTokens, Vocabulary, english_name
 from models.whisper.dims import ModelDimensions
 from models.whisper.weights import read_headers
 from stenopool.errors import CheckpointError
@@ -132,7 +132,7 @@ def describe(checkpoint: Checkpoint) -> Description:
         digest=checkpoint.digest,
         dims=dims,
         n_parameters=n_parameters(dims),
-        languages={code: _english_name(code) for code in languages(checkpoint)},
+        languages={code: english_name(code) for code in languages(checkpoint)},
         stored=stored,
         files={file.name: file.stat().st_size for file in _files(checkpoint.folder)},
         alignment_heads=checkpoint.alignment_heads,
@@ -140,13 +140,6 @@ def describe(checkpoint: Checkpoint) -> Description:
         special=Vocabulary(checkpoint).special,
         memory={dtype: memory(dims, dtype) for dtype in ("float32", "bfloat16", "int8")},
     )
-
-
-def _english_name(code: str) -> str:
-    quiet_transformers()
-    from transformers.models.whisper.tokenization_whisper import LANGUAGES
-
-    return str(LANGUAGES.get(code, code)).title()
 
 
 def _files(folder: Path) -> list[Path]:

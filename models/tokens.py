@@ -55,6 +55,14 @@ def quiet_transformers() -> None:
     logging.getLogger("transformers").addFilter(_not_about_pytorch)
 
 
+def english_name(code: str) -> str:
+    """What a language is called in English: "German"; the code itself where Whisper has no name for it."""
+    quiet_transformers()
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    return str(LANGUAGES.get(code, code)).title()
+
+
 def _read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint; older ones have it in parts, which transformers knows to put together.
 

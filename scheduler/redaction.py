@@ -136,6 +136,11 @@ def muted(segments: Sequence[Segment], masks: Iterable[Mask], duration: int) -> 
         start, end = max(0, said.start - MARGIN), min(duration, said.end + MARGIN)
         if start < end:
             spans.append(Span(start, end))
+    return join_spans(spans)
+
+
+def join_spans(spans: Iterable[Span]) -> list[Span]:
+    """The same samples as spans in order and apart."""
     joined: list[Span] = []
     for span in sorted(spans):
         if joined and span.start <= joined[-1].end:

@@ -43,6 +43,8 @@ SETTINGS = (
     ),
     Setting("STENOPOOL_LEASE", "60", "seconds after which others do what a worker holds that gives no sign of life"),
     Setting("STENOPOOL_KEEP", "604800", "seconds that a farm keeps the file of what failed, so that it can be retried"),
+    Setting("STENOPOOL_KEEP_SOUND", "604800", "seconds that a farm keeps the sound of what is done, to be listened to"),
+    Setting("STENOPOOL_SPEECH_WAIT", "540", "seconds that a call of /v1/audio/transcriptions waits for its text"),
     Setting("STENOPOOL_MAX_GB", "100", "gigabytes that a file may have"),
     Setting("STENOPOOL_MAX_HOURS", "48", "hours that a file may last"),
     Setting("STENOPOOL_MAX_CHANNELS", "64", "channels that a file may have"),
@@ -101,6 +103,10 @@ class Config:
     lease: float = 60.0
     #: Seconds.
     keep: float = 604_800.0
+    #: Seconds.
+    keep_sound: float = 604_800.0
+    #: Seconds.
+    speech_wait: float = 540.0
     limits: Limits = field(default_factory=Limits)
     #: Networks that sources may be fetched from, besides the public internet.
     fetch_allow: tuple[Network, ...] = ()
@@ -151,6 +157,8 @@ class Config:
             exports=tuple(filter(None, map(str.strip, env.get("STENOPOOL_EXPORTS", "").split(",")))),
             lease=_number(env, "STENOPOOL_LEASE", 1, 86_400, "seconds, from 1 to a day"),
             keep=_number(env, "STENOPOOL_KEEP", 0, 36_500 * 86_400, "seconds, up to a century"),
+            keep_sound=_number(env, "STENOPOOL_KEEP_SOUND", 0, 36_500 * 86_400, "seconds, up to a century"),
+            speech_wait=_number(env, "STENOPOOL_SPEECH_WAIT", 1, 86_400, "seconds, from 1 to a day"),
             limits=_limits(env),
             fetch_allow=_networks(env, "STENOPOOL_FETCH_ALLOW"),
             log=_log_style(env),

@@ -5,6 +5,7 @@
     │   └── KeyTaken          an idempotency key was used before, for something else
     ├── MediaError            a source that cannot become sound
     │   ├── MediaMissing      no such file, or it cannot be read
+    │   │   └── SoundGone     what was decoded or handed in is not kept any more
     │   ├── MediaUnreadable   it is there, but it is not audio, or broken from the start
     │   ├── MediaBeyondLimit  it is more than is taken: too large, too long, too slow to decode
     │   └── FetchError        it cannot be fetched from where it is said to be
@@ -16,6 +17,7 @@
     ├── QueueFull             a tenant has as much work queued as is allowed
     ├── LegalHold             what is to be removed is held
     ├── UploadBusy            somebody else sends it just now
+    ├── SoundWithheld         what of it is not for everybody is not known yet
     ├── BrokerUnreachable     Redis does not answer
     ├── OutOfRoom             this machine has no memory or no disk left for it
     │   └── DiskFull          of these, the disk (a FolderError as well)
@@ -67,6 +69,10 @@ class MediaError(StenopoolError):
 
 class MediaMissing(MediaError):  # noqa: N818 - read as a statement: "media missing"
     """No such file, or it cannot be read."""
+
+
+class SoundGone(MediaMissing):
+    """What was decoded or handed in is not kept any more."""
 
 
 class MediaUnreadable(MediaError):  # noqa: N818
@@ -129,6 +135,12 @@ class LegalHold(StenopoolError):  # noqa: N818 - read as a statement
 
 class UploadBusy(StenopoolError):  # noqa: N818 - read as a statement
     """Somebody else sends it just now."""
+
+    retryable = True
+
+
+class SoundWithheld(StenopoolError):  # noqa: N818 - read as a statement
+    """What of the sound is not for everybody is not known yet."""
 
     retryable = True
 

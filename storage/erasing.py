@@ -26,7 +26,7 @@ from storage.database import database_clock
 from storage.holding import abandon
 from storage.keeping import hold_of, linked, locked, recordings_of
 from storage.keeping_tables import DeletionRow, HoldRow
-from storage.keys import FILES, PCM, is_elsewhere, pcm_key
+from storage.keys import FILES, is_elsewhere, pcm_key, waveform_key
 from storage.outbox import note
 from storage.tables import (
     COMPLETED,
@@ -198,7 +198,8 @@ class Erasing(Transactions):
             counts |= self._leftovers(session, row, recordings)
             receipt["rows"] = {name: n for name, n in sorted(counts.items()) if n}
             file = [] if is_elsewhere(row.source) else [row.source]
-            deletion.keys = [*file, *map(pcm_key, recordings), *(f"{kind}/{id}" for kind in FILES)]
+            samples = [key(one) for one in recordings for key in (pcm_key, waveform_key)]
+            deletion.keys = [*file, *samples, *(f"{kind}/{id}" for kind in FILES)]
             deletion.receipt = receipt
             deletion.erased_at = database_clock()
             row.name, row.source, row.file_sha256 = f"deleted-{id}", "", None
@@ -243,7 +244,7 @@ class Erasing(Transactions):
 
     def is_held(self, key: str) -> bool:
         """Whether one who has a file or samples as well has them held."""
-        files = select(SourceRow.file_sha256).where(SourceRow.recording_id == key.removeprefix(f"{PCM}/"))
+        files = select(SourceRow.file_sha256).where(SourceRow.recording_id == key.partition("/")[2])
         has = or_(SubmissionRow.source == key, SubmissionRow.file_sha256.in_(files))
         with self._transaction() as session:
             held = select(SubmissionRow.id).join(HoldRow, HoldRow.submission_id == SubmissionRow.id)

@@ -21,6 +21,7 @@ from storage.tables import (
     RETRYABLE,
     ChunkRow,
     ChunkState,
+    Lane,
     SourceRow,
     SubmissionRow,
     SubmissionTranscriptRow,
@@ -189,16 +190,29 @@ def source_kept(seconds: float) -> ColumnElement[bool]:
     )
 
 
-def pcm_kept(recordings: Collection[str]) -> CompoundSelect[str]:
-    """Those of these recordings whose samples are kept: for what is being made, or may be yet; or they are held."""
+#: What is done in these lanes is listened to; who works through an archive would need a hundred times its room.
+LISTENED_TO = (Lane.URGENT, Lane.NORMAL)
+
+
+def pcm_kept(recordings: Collection[str], sound: float) -> CompoundSelect[str]:
+    """Those of these recordings whose samples are kept: for what is being made, or to be listened to; or they are held.
+
+    Args:
+        sound: seconds for which they are listened to, where the tenant has no period.
+    """
     here = TranscriptRow.recording_id.in_(recordings)
     within = TranscriptRow.completed_at > database_clock() - RetentionRow.pcm
+    period = select(RetentionRow.pcm).where(RetentionRow.tenant == TranscriptRow.tenant).scalar_subquery()
+    lately = and_(period.is_(None), TranscriptRow.completed_at > database_clock() - sound)
     held = select(SubmissionRow.file_sha256).join(HoldRow, HoldRow.submission_id == SubmissionRow.id)
     return union(
         select(TranscriptRow.recording_id).where(here, TranscriptRow.state.in_(MAKING)),
         select(TranscriptRow.recording_id)
         .join(RetentionRow, RetentionRow.tenant == TranscriptRow.tenant)
         .where(here, TranscriptRow.state.in_(COMPLETED), within),
+        select(TranscriptRow.recording_id).where(
+            here, TranscriptRow.state.in_(COMPLETED), TranscriptRow.lane.in_(LISTENED_TO), lately
+        ),
         select(SourceRow.recording_id).where(SourceRow.recording_id.in_(recordings), SourceRow.file_sha256.in_(held)),
     )
 

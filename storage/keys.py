@@ -6,6 +6,7 @@ import hashlib
 
 #: What each kind of object lies below: rights can be given by these.
 SOURCES, PCM, TRANSCRIPTS, REDACTED, MAPS = "sources", "pcm", "transcripts", "redacted", "maps"
+WAVEFORMS = "waveforms"
 
 #: What was sent by a URL, and is not handed in yet.
 UPLOADS = "uploads"
@@ -37,6 +38,11 @@ def is_elsewhere(source: str) -> bool:
 def pcm_key(recording: str) -> str:
     """A recording's samples: raw little-endian int16, 16 kHz, one channel."""
     return f"{PCM}/{recording}"
+
+
+def waveform_key(recording: str) -> str:
+    """What is drawn of a recording's samples; it is kept as long as they are."""
+    return f"{WAVEFORMS}/{recording}"
 
 
 def transcript_key(submission: int, transcript: int, name: str, kind: str = TRANSCRIPTS) -> str:

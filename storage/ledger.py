@@ -464,15 +464,28 @@ class Ledger(Chunks):
 
     # Samples
 
-    def unless_needed(self, recording: str, remove: Callable[[], None]) -> None:
+    def unless_needed(self, recording: str, remove: Callable[[], None], *, sound: float = 0.0) -> None:
         """Remove a recording's samples if no transcript of it is being made, and nobody has them kept.
 
         Inside the transaction: nobody can begin a transcript between the look and the removal.
+
+        Args:
+            sound: seconds that they are kept to be listened to, where their tenant has set nothing.
         """
         with self._transaction() as session:
             self._alone(session, pcm_key(recording))
-            if session.scalars(pcm_kept([recording])).first() is None:
+            if session.scalars(pcm_kept([recording], sound)).first() is None:
                 remove()
+
+    def while_needed(self, recording: str, put: Callable[[], None], *, sound: float) -> None:
+        """Put what is made of a recording's samples, unless they are to be removed by now: then it would outlive them.
+
+        Inside the transaction: who deletes the recording comes before it, or finds what was put.
+        """
+        with self._transaction() as session:
+            self._alone(session, pcm_key(recording))
+            if session.scalars(pcm_kept([recording], sound)).first() is not None:
+                put()
 
     @staticmethod
     def _latest(session: Session, work: ColumnElement[bool]) -> TranscriptRow | None:

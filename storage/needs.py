@@ -2,8 +2,10 @@
 
     sources       while a submission of the file is open, and for a time after one has ended that can be done again;
                   while a campaign is to hand it in
-    pcm           while a transcript of the recording is being made; where its file was fetched from elsewhere, also
-                  while its gaps can be tried again, as the same bytes may not be had twice
+    pcm           while a transcript of the recording is being made, and for a time after, to be listened to; where its
+                  file was fetched from elsewhere, also while its gaps can be tried again, as the same bytes may not be
+                  had twice
+    waveforms     as the samples that they are drawn of
     transcripts   every version that a submission has published, or may publish yet; redacted and maps as well
 
 and all of it for as long as its tenant has it kept, or as it is held (`storage/keeping.py`).
@@ -24,7 +26,7 @@ from storage.campaign_tables import CampaignItemRow, CampaignRow, CampaignState
 from storage.database import database_clock
 from storage.keeping import pcm_kept, source_kept
 from storage.keeping_tables import HoldRow
-from storage.keys import FILES, PCM, SOURCES, pcm_key, read_transcript_key
+from storage.keys import FILES, PCM, SOURCES, WAVEFORMS, read_transcript_key
 from storage.tables import (
     COMPLETED,
     ENDED,
@@ -55,11 +57,13 @@ class Needs(Transactions):
     Args:
         keep: seconds that a file is kept after a submission of it has ended that can be done again, where its tenant
             has set nothing.
+        sound: seconds that samples are kept to be listened to, where their tenant has set nothing.
     """
 
-    def __init__(self, engine: Engine, *, keep: float) -> None:
+    def __init__(self, engine: Engine, *, keep: float, sound: float = 0.0) -> None:
         super().__init__(engine)
         self._keep = keep
+        self._sound = sound
 
     # Objects without rows
 
@@ -87,7 +91,9 @@ class Needs(Transactions):
             return [key for key in keys if key.partition("/")[0] in kinds]
 
         return (
-            self._sources(session, of(SOURCES)) | self._pcm(session, of(PCM)) | self._transcripts(session, of(*FILES))
+            self._sources(session, of(SOURCES))
+            | self._pcm(session, of(PCM, WAVEFORMS))
+            | self._transcripts(session, of(*FILES))
         )
 
     def _sources(self, session: Session, keys: Collection[str]) -> set[str]:
@@ -106,8 +112,8 @@ class Needs(Transactions):
         return {source for source in (*handed_in, *uploaded) if source is not None}
 
     def _pcm(self, session: Session, keys: Collection[str]) -> set[str]:
-        recordings = [key.removeprefix(f"{PCM}/") for key in keys]
-        kept = session.scalars(pcm_kept(recordings))
+        recordings = [key.partition("/")[2] for key in keys]
+        kept = session.scalars(pcm_kept(recordings, self._sound))
         mendable = session.scalars(
             select(TranscriptRow.recording_id)
             .join(SubmissionTranscriptRow, SubmissionTranscriptRow.transcript_id == TranscriptRow.id)
@@ -122,7 +128,8 @@ class Needs(Transactions):
                 ),
             )
         )
-        return set(map(pcm_key, [*kept, *mendable]))
+        needed = {*kept, *mendable}
+        return {key for key, recording in zip(keys, recordings, strict=True) if recording in needed}
 
     @staticmethod
     def _transcripts(session: Session, keys: Collection[str]) -> set[str]:

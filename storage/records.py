@@ -57,11 +57,15 @@ def document_of(segments: Iterable[Segment], coverage: Coverage) -> dict[str, An
 
 def read_document(document: Mapping[str, Any]) -> tuple[tuple[Segment, ...], Coverage]:
     """The inverse of `document_of`."""
-    pieces = (
+    return tuple(map(_segment, document["segments"])), Coverage(read_coverage(document["coverage"]))
+
+
+def read_coverage(pieces: Iterable[Mapping[str, Any]]) -> tuple[CoveragePiece, ...]:
+    """The pieces of a document's coverage."""
+    return tuple(
         CoveragePiece(**{**piece, "span": Span(**piece["span"]), "kind": CoverageKind(piece["kind"])})
-        for piece in document["coverage"]
+        for piece in pieces
     )
-    return tuple(map(_segment, document["segments"])), Coverage(tuple(pieces))
 
 
 def gap_samples(document: Mapping[str, Any]) -> int:

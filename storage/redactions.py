@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select, union
+from sqlalchemy import and_, select, union
+from sqlalchemy.orm import aliased
 
 from stenopool.masking import Mask, join_masks
 from storage.database import database_clock
@@ -65,3 +66,24 @@ class Redactions(Transactions):
             )
             done = select(RedactionRow.transcript_id).where(RedactionRow.transcript_id.in_(wanted))
             return set(session.scalars(union(done, to_be)))
+
+    def of_submission(self, id: int) -> list[tuple[int, int, tuple[Mask, ...]]]:
+        """Channel, transcript and masks of each version of its transcripts that was redacted, the newest last."""
+        version = aliased(TranscriptRow)
+        with self._transaction() as session:
+            rows = session.execute(
+                select(SubmissionTranscriptRow.channel, version.id, RedactionRow.masks)
+                .join(TranscriptRow, TranscriptRow.id == SubmissionTranscriptRow.transcript_id)
+                .join(
+                    version,
+                    and_(
+                        version.tenant == TranscriptRow.tenant,
+                        version.recording_id == TranscriptRow.recording_id,
+                        version.work_digest == TranscriptRow.work_digest,
+                    ),
+                )
+                .join(RedactionRow, RedactionRow.transcript_id == version.id)
+                .where(SubmissionTranscriptRow.submission_id == id)
+                .order_by(SubmissionTranscriptRow.channel, version.generation)
+            )
+            return [(channel, one, tuple(Mask._make(mask) for mask in masks)) for channel, one, masks in rows]

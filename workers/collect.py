@@ -20,7 +20,7 @@ from itertools import islice
 from scheduler.dispatch import COLLECTING, Leadership
 from stenopool.errors import LegalHold, StenopoolError, StoreError
 from storage.keeping import Keeping
-from storage.keys import FILES, PCM, SOURCES, TRANSCRIPTS, UPLOADS, pcm_key
+from storage.keys import FILES, PCM, SOURCES, TRANSCRIPTS, UPLOADS, WAVEFORMS, pcm_key
 from storage.needs import Needs
 from workers.erase import Eraser
 from workers.farm import Farm
@@ -59,24 +59,25 @@ class Collector:
 
     Args:
         keep: seconds that a file is kept after what can be done again has ended.
+        sound: seconds that samples are kept to be listened to.
         grace: seconds in which nothing is removed that was put.
         dry: only say what would be done; unfinished drafts, of which a store tells nothing, are left out.
     """
 
-    def __init__(self, farm: Farm, *, keep: float, grace: float = GRACE, dry: bool = False) -> None:
+    def __init__(self, farm: Farm, *, keep: float, sound: float = 0.0, grace: float = GRACE, dry: bool = False) -> None:
         self._farm = farm
-        self._needs = Needs(farm.database, keep=keep)
+        self._needs = Needs(farm.database, keep=keep, sound=sound)
         self._grace = grace
         self._dry = dry
         self._keeping = Keeping(farm.database)
-        self._eraser = Eraser(farm, keep=keep)
+        self._eraser = Eraser(farm, keep=keep, sound=sound)
         self._steps: Sequence[Callable[[str], _Turn]] = (
             self._expired,
             self._deletions,
             self._forgotten,
             self._drafts,
             self._uploads,
-            *(partial(self._objects, kind) for kind in (SOURCES, PCM, *FILES)),
+            *(partial(self._objects, kind) for kind in (SOURCES, PCM, WAVEFORMS, *FILES)),
             self._orphans,
             self._samples,
             self._published,
@@ -234,10 +235,11 @@ class Collector:
 
 
 @contextmanager
-def collecting(farm: Farm, *, keep: float) -> Iterator[None]:
+def collecting(farm: Farm, *, keep: float, sound: float) -> Iterator[None]:
     """A collector goes round meanwhile, in a thread of its own: an object store may keep it waiting."""
     stop = threading.Event()
-    thread = threading.Thread(target=Collector(farm, keep=keep).run, args=(stop,), name="collector", daemon=True)
+    collector = Collector(farm, keep=keep, sound=sound)
+    thread = threading.Thread(target=collector.run, args=(stop,), name="collector", daemon=True)
     thread.start()
     try:
         yield

@@ -22,12 +22,12 @@ class Eraser:
     """Completes deletions.
 
     Args:
-        keep: as of `Needs`.
+        keep: as of `Needs`, and `sound` as well.
     """
 
-    def __init__(self, farm: Farm, *, keep: float) -> None:
+    def __init__(self, farm: Farm, *, keep: float, sound: float = 0.0) -> None:
         self._store: ObjectStore = farm.store
-        self._needs = Needs(farm.database, keep=keep)
+        self._needs = Needs(farm.database, keep=keep, sound=sound)
         self.erasing = Erasing(farm.database)
 
     def go_on(self, id: int) -> bool:

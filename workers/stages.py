@@ -76,6 +76,7 @@ class Stages:
         limits: what files may be; None for what is set where nothing is.
         fetcher: gets what lies elsewhere; None for one that knows the public internet only.
         exports: folders, and buckets on other servers, to which transcripts may be sent.
+        sound: seconds that samples are kept to be listened to.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class Stages:
         *,
         fetcher: Fetcher | None = None,
         exports: Sequence[str] = (),
+        sound: float = 0.0,
     ) -> None:
         self._farm = farm
         self._worker = worker
         self._limits = limits or Limits()
         self._elsewhere = Elsewhere(fetcher or Fetcher(Bounds(size=self._limits.size)))
         self._exports = exports
+        self._sound = sound
         self._decoders = Decoders(self._limits)
         self._planning = threading.Lock()
         self._closing = threading.Event()
@@ -266,7 +269,7 @@ class Stages:
                 return  # the same bytes may not be had again: its gaps are tried again by these samples
             for transcript in transcripts:
                 remove = partial(self._farm.store.delete, pcm_key(transcript.recording))
-                self._farm.ledger.unless_needed(transcript.recording, remove)
+                self._farm.ledger.unless_needed(transcript.recording, remove, sound=self._sound)
         except Stopped:
             patiently(lambda: desk.postponed(submission, "its worker ended", 0))
         except StenopoolError as error:

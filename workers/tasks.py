@@ -42,6 +42,7 @@ def run_stages(
     *,
     allowed: tuple[Network, ...] = (),
     exports: Sequence[str] = (),
+    sound: float,
     metrics: tuple[str, int] | None = None,
 ) -> int:
     """Be a worker that ingests, merges or publishes, until a signal ends it; returns the exit status.
@@ -49,11 +50,13 @@ def run_stages(
     Args:
         allowed: networks that sources may be fetched from besides the public internet.
         exports: folders, and buckets on other servers, to which transcripts may be sent.
+        sound: seconds that samples are kept to be listened to.
         metrics: host and port where they are shown; None for nowhere.
     """
     worker = new_worker("+".join(roles))
     app, figures = farm.broker.app, TaskFigures()
-    stages = Stages(farm, worker.id, limits, fetcher=Fetcher(Bounds(size=limits.size), allowed), exports=exports)
+    fetcher = Fetcher(Bounds(size=limits.size), allowed)
+    stages = Stages(farm, worker.id, limits, fetcher=fetcher, exports=exports, sound=sound)
     # What ends work goes before what begins more.
     works = {"publish": (PUBLISH, stages.publish), "merge": (MERGE, stages.merge), "ingest": (INGEST, stages.ingest)}
     for role in roles:

@@ -237,8 +237,15 @@ def worker(roles: tuple[str, ...], metrics: str | None, supervised: bool, **argu
                 use_compile_cache(config.cache / "xla")
                 code = run_engine(farm, loading.engine, metrics=at)
             else:
-                allowed, exports = config.fetch_allow, config.exports
-                code = run_stages(farm, roles, config.limits, allowed=allowed, exports=exports, metrics=at)
+                code = run_stages(
+                    farm,
+                    roles,
+                    config.limits,
+                    allowed=config.fetch_allow,
+                    exports=config.exports,
+                    sound=config.keep_sound,
+                    metrics=at,
+                )
     finally:
         farm.close()
     click.get_current_context().exit(code)
@@ -271,7 +278,7 @@ def scheduler(context: click.Context, metrics: str | None, supervised: bool) -> 
     try:
         with (
             alive(farm, new_worker("scheduler")) as begin,
-            collecting(farm, keep=config.keep),
+            collecting(farm, keep=config.keep, sound=config.keep_sound),
             delivering(farm.database, Post(partial(may_ask, allowed=config.fetch_allow))),
         ):
             dispatcher = Dispatcher(farm.database, farm.broker, lease=farm.lease)
@@ -302,7 +309,7 @@ def collect(dry_run: bool) -> None:
     done: Counter[str] = Counter()
     size = 0
     try:
-        for one in Collector(farm, keep=config.keep, dry=dry_run).round():
+        for one in Collector(farm, keep=config.keep, sound=config.keep_sound, dry=dry_run).round():
             click.echo(f"{one.what}\t{one.which}")
             done[one.what] += 1
             size += one.size

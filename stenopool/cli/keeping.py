@@ -77,7 +77,7 @@ def delete(ids: Sequence[int], reason: str | None, receipt: Path | None, as_json
     config = Config.from_env()
     code, records = OK, []
     with _farm(config) as farm:
-        eraser = Eraser(farm, keep=config.keep)
+        eraser = Eraser(farm, keep=config.keep, sound=config.keep_sound)
         begun = []
         for id in dict.fromkeys(ids):
             try:

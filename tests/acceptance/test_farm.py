@@ -308,6 +308,48 @@ def test_its_logs_say_what_is_done_and_no_secret(farm: Farm, folder: Path) -> No
     assert [line for line in said if line and line in logs] == []
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the client's, for all translations
+def test_openais_client_works_against_it(farm: Farm, folder: Path) -> None:
+    """In every format that it knows, with times of words, as a stream, into English: what the farm says otherwise."""
+    from openai import OpenAI
+
+    short = sounds.write(folder / "short.wav", sounds.read(sounds.SAMPLE)[: 8 * S])
+    [id] = farm.submit(short, "--wait")
+    farm.run("fetch", str(id), "-o", "short", "--format", "txt,srt,vtt,json")
+    whole = json.loads((folder / "short" / "short.json").read_text())
+
+    with OpenAI(base_url=f"{farm.where['url']}/v1", api_key=farm.where["key"], max_retries=0) as client:
+        assert [one.id for one in client.models.list()] == ["pocket"]
+        create = client.audio.transcriptions.create
+        assert create(file=short, model="pocket").text == whole["text"]
+        for format, suffix in (("srt", "srt"), ("vtt", "vtt")):
+            assert create(file=short, model="pocket", response_format=format) == (  # type: ignore[call-overload]
+                (folder / "short" / f"short.{suffix}").read_text()
+            )
+        assert create(file=short, model="whisper-1", response_format="text") == f"{whole['text']}\n"
+        events = list(create(file=short, model="pocket", stream=True))
+        told = "".join(one.delta for one in events if one.type == "transcript.text.delta")
+        assert (told, events[-1].type) == (whole["text"], "transcript.text.done")
+
+        verbose = create(
+            file=short,
+            model="pocket",
+            response_format="verbose_json",
+            timestamp_granularities=["word", "segment"],
+        )
+        assert (verbose.language, verbose.duration) == ("english", 8.0)
+        assert verbose.words
+        assert verbose.segments
+        assert "".join(one.text for one in verbose.segments).strip() == verbose.text
+        assert [one.word for one in verbose.words] == verbose.text.split()
+        assert all(0 <= one.start <= one.end <= 8.0 for one in verbose.words)
+
+        english = client.audio.translations.create(file=short, model="pocket", response_format="verbose_json")
+        assert (english.language, bool(english.text)) == ("english", True)
+        sound = client.get(f"/recordings/{id}/sound", cast_to=bytes, options={"headers": {"Range": "bytes=-8000"}})
+        assert sound == sounds.read(short).astype("<i2").tobytes()[-8000:], "it can be listened to afterwards"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_whatever_ends_it_nothing_is_left_behind_and_it_goes_on(
     farm: Farm, folder: Path, number: signal.Signals
