@@ -24,6 +24,8 @@ class Done:
     audio: float
     #: Seconds in which it had work.
     busy: float
+    #: Seconds since that piece of time ended; 0 where it goes on.
+    age: float = 0.0
 
 
 class Throughput(Transactions):
@@ -51,16 +53,17 @@ class Throughput(Transactions):
         """What engines of a model did in the last so many seconds; where that is nothing, in all that is kept."""
         with self._transaction() as session:
             for since in (seconds, KEPT):
+                now = select(database_clock()).scalar_subquery()
                 rows = session.execute(
-                    select(ThroughputRow.audio, ThroughputRow.busy)
+                    select(ThroughputRow.audio, ThroughputRow.busy, now - ThroughputRow.began - PIECE)
                     .where(
                         ThroughputRow.model == model,
                         ThroughputRow.busy > 0,
-                        ThroughputRow.began > select(database_clock()).scalar_subquery() - since,
+                        ThroughputRow.began > now - since,
                     )
                     .order_by(ThroughputRow.began.desc(), ThroughputRow.worker)
                     .limit(most)
                 ).all()
                 if rows:
-                    return [Done(*row) for row in rows]
+                    return [Done(audio, busy, max(0.0, age)) for audio, busy, age in rows]
             return []

@@ -45,7 +45,8 @@ def forecast_now(farm: Farm, campaign: Campaign, more: int = 0) -> Forecast:
         UsageError: nothing is known to go by.
     """
     workers = farm.fleet.workers()
-    speed = speed_of(farm.throughput.of(campaign.model), workers, campaign.model)
+    did = farm.throughput.of(campaign.model)
+    speed = speed_of(did, workers, campaign.model)
     if speed is None:
         raise UsageError(
             f"no engine of {campaign.model} has worked on this farm yet, and nothing is known to forecast by; start "
@@ -53,13 +54,16 @@ def forecast_now(farm: Farm, campaign: Campaign, more: int = 0) -> Forecast:
         )
     others = farm.progress.others(campaign.id, campaign.model)
     engines = engines_of(workers, campaign.model) + more
-    found = forecast(farm.progress.remaining(campaign.id), speed, engines, others)
+    remaining, partly = farm.progress.remaining(campaign.id)
+    found = forecast(remaining, speed, engines, others, partly)
     if found is None:
         raise UsageError(
             f"{campaign.name}: nobody knows how long any of its recordings is; look with: "
             f"stenopool campaign validate {campaign.name}"
         )
-    return found
+    # How long it takes says how far back to look, and that says how long it takes.
+    speed = speed_of(did, workers, campaign.model, horizon=(found.finish or found.engine).high) or speed
+    return forecast(remaining, speed, engines, others, partly) or found
 
 
 def first_forecast(farm: Farm, campaign: Campaign) -> dict[str, Any] | None:
@@ -94,7 +98,9 @@ def outlook(farm: Farm, campaign: Campaign) -> Outlook:
 
 def _eta(farm: Farm, campaign: Campaign, progress: Progress, window: float) -> tuple[Band | None, str]:
     """By its own rate once that says something: in it is all that keeps it waiting. Else by what engines can do."""
-    if band := eta(progress.remaining, progress.lately, window, progress.n_lately):
+    # Of what is under way nobody knows since when: within its first hour, all of it is of late.
+    lately = progress.lately + (progress.partly if window < LATELY else 0.0)
+    if band := eta(progress.remaining, lately, window, progress.n_lately, progress.partly):
         return band, f"at its rate of the last {window / 60:.0f} min"
     try:
         found = forecast_now(farm, campaign)

@@ -107,7 +107,7 @@ class Stages:
     def ingest(self, id: int) -> None:
         """Decode and plan a submission: its chunks are in the ledger from then on."""
         desk = self._farm.desk
-        submission = desk.claim(self._worker, id, SubmissionState.INGESTING)
+        submission = desk.claim(self._worker, id, SubmissionState.INGESTING, apart=True)
         if submission is None:
             return
         origin = Origin(id, submission.created_at)

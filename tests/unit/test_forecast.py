@@ -44,6 +44,23 @@ def test_more_pieces_say_more_but_never_all() -> None:
     assert uneven.error > 0.15
 
 
+def test_what_takes_minutes_goes_by_the_last_minutes() -> None:
+    """And what takes days by days; where nothing is of late, what there is counts as if it were."""
+    slower = [Done(3000, 300, age=300.0 * at) for at in range(3)]
+    before = [Done(6000, 300, age=900.0 + 300 * at) for at in range(285)]
+
+    soon, late = (speed_of([*slower, *before], [], "pocket", horizon=of) for of in (60.0, 7 * 86_400.0))
+    old = speed_of([Done(one.audio, one.busy, one.age + 86_400) for one in slower], [], "pocket", horizon=60.0)
+
+    assert soon is not None
+    assert late is not None
+    assert 14 < soon.rate < 16, "half of the weight is in the last quarter of an hour"
+    assert 19.8 < late.rate < 20
+    assert soon.error > late.error
+    assert old is not None
+    assert old.rate == pytest.approx(10.0)
+
+
 def test_before_anything_was_measured_the_self_test_says_it() -> None:
     """Between one slot and all of them; of that model's engines only."""
     speed = speed_of([], [engine(4.0), engine(99.0, model="other"), engine(None)], "pocket")
@@ -128,6 +145,20 @@ def test_what_ended_lately_says_when_the_rest_will() -> None:
     assert found.high / found.mid == pytest.approx(math.exp(1.645 * 0.2))
     assert eta(lengths(1000.0), 500.0, 100.0, 4) is None
     assert eta(lengths(unknown=3), 500.0, 100.0, 25) is None
+
+
+def test_what_is_half_done_is_half_to_be_done() -> None:
+    """A recording of ten hours counts by what is left of it, also before the first one has ended."""
+    found = forecast(lengths(36_000.0, 3600.0), KNOWN, 1, done=35_600.0)
+    nearly = eta(lengths(1000.0), 500.0, 100.0, 25, partly=900.0)
+
+    assert found is not None
+    assert found.engine.mid == pytest.approx(400.0)
+    assert nearly is not None
+    assert nearly.mid == pytest.approx(20.0)
+    through = forecast(lengths(10.0), KNOWN, 1, done=10.1)
+    assert through is not None
+    assert through.engine == Band(0.0, 0.0, 0.0)
 
 
 def test_the_error_is_a_share_of_the_forecast() -> None:
