@@ -12,8 +12,8 @@ speed add in squares, and the band is that of a log-normal: no end of it is belo
 - Audio: the sum of n unknown lengths, predicted from m known ones with the variance v, has the variance n·v·(1 + n/m).
 - Speed: the residuals of the pieces from the ratio (the linearised ratio estimator), but never less than `LEAST`, and
   never less than `ALONE / √pieces`, as pieces beside each other are alike. What is to take minutes goes at the speed of
-  these minutes, and what is to take days at that of days: a piece counts by half for every such time that it is old, and
-  their number is that of pieces of equal weight that would say as much.
+  the last minutes, and what is to take days at that of days: a piece loses half of its weight each time that it is as
+  old as the work is to take, and their number is that of pieces of equal weight that would say as much.
 - Where nothing was measured, an engine's self-test is all there is: one chunk alone, in one of its slots. Engines are
   faster with all slots full, by a factor between 1 and their number. The estimate is the middle of these, by their
   logarithms, and the band reaches from one to the other.
@@ -83,9 +83,7 @@ class Forecast:
     n_unknown: int
 
 
-def speed_of(
-    done: Sequence[Done], workers: Iterable[Worker], model: str, *, horizon: float = math.inf
-) -> Speed | None:
+def speed_of(done: Sequence[Done], workers: Iterable[Worker], model: str, *, horizon: float = math.inf) -> Speed | None:
     """How fast engines of a model are; None where nobody knows.
 
     Args:
@@ -120,9 +118,7 @@ def engines_of(workers: Iterable[Worker], model: str) -> int:
     return sum(one.model == model and one.slots > 0 for one in workers)
 
 
-def forecast(
-    lengths: Lengths, speed: Speed, engines: int, others: float = 0.0, done: float = 0.0
-) -> Forecast | None:
+def forecast(lengths: Lengths, speed: Speed, engines: int, others: float = 0.0, done: float = 0.0) -> Forecast | None:
     """What so much work will take; None where no length is known.
 
     Args:

@@ -6,6 +6,9 @@ import csv
 import hashlib
 import io
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +35,7 @@ from storage.throughput import Done, Throughput
 from tests import sounds
 from tests.farms import HandFarm
 from tests.feeds import Publisher, fetcher
+from tests.hostile import Server, ok, says
 from tests.standin import StandIn
 from workers.engine import EngineWorker
 from workers.lifecycle import alive
@@ -239,6 +243,38 @@ def test_of_what_lies_elsewhere_the_first_part_is_fetched(
     assert login.problem is not None
     assert login.problem.startswith("is a web page")
     assert gone.problem == "status 404"
+
+
+def test_hosts_are_asked_with_manners(campaigns: Campaigns, tmp_path: Path) -> None:
+    """For two files at once, and again after as long as one says; each channel counts where they are split."""
+    sound = sounds.write(tmp_path / "talk.wav", np.tile(sounds.tone(1), (2, 1))).read_bytes()
+    server, lock, at_once, most, refusals = Server(), threading.Lock(), 0, 0, 1
+
+    def answer(connection: socket.socket, request: str) -> None:
+        nonlocal at_once, most, refusals
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+            refused = refusals > 0
+            refusals -= 1
+        time.sleep(0.05)
+        with lock:
+            at_once -= 1
+        later = says("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0")
+        (later if refused else ok(sound))(connection, request)
+
+    items = []
+    for at in range(6):
+        server.answers[f"/{at}.wav"] = answer
+        items.append(Item(location=server.url(f"/{at}.wav"), name=f"{at}.wav"))
+    campaign = listed(campaigns, items)
+
+    validate(campaigns, campaign.id, Validator(fetcher(), Limits(), split=True))
+    server.close()
+
+    assert [(one.problem, one.duration) for one in campaigns.items(campaign.id)] == [(None, 2 * S)] * 6
+    assert most == 2
+    assert len(server.asked) == 7
 
 
 # Handing in
