@@ -17,6 +17,7 @@ from stenopool.domain import SAMPLE_RATE, Span, Transcript
 from stenopool.errors import MediaMissing, MediaUnreadable, UsageError
 from stenopool.masking import Mask
 from storage.folder import FolderStore
+from storage.keys import is_source_key
 from storage.objects import ObjectStore
 from storage.redactions import Redactions
 from workers.ingest import BYTES_PER_SAMPLE, SamplesGone, has_pcm, ingest, read_pcm
@@ -87,7 +88,7 @@ def write_muted_from(
     """The same, whether the object store still has the samples, or only the file, or neither and `source` is that file.
 
     Args:
-        kept_as: key of the file, which need not be there.
+        kept_as: key of the file, which need not be there; or where it was fetched from.
 
     Raises:
         MediaMissing: the sound is nowhere any more.
@@ -101,6 +102,8 @@ def write_muted_from(
             if file is None:
                 file = Path(folder) / "source"
                 try:
+                    if not is_source_key(kept_as):  # it was fetched from elsewhere, and is not kept
+                        raise KeyError(kept_as)
                     farm_store.download(kept_as, file)
                 except KeyError:
                     raise MediaMissing(

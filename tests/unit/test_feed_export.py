@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stenopool.cli import cli
 from stenopool.errors import UsageError
 from stenopool.formats import KEPT, render
-from stenopool.formats.feed import Offer, with_transcripts
+from stenopool.formats.feed import NAMESPACE, Offer, with_transcripts
 from tests import podcasts
 from tests.transcripts import segment, transcript
 
@@ -139,6 +139,20 @@ def test_the_publishers_own_stay() -> None:
         assert new.count("<pc:transcript ") == 2
         assert "xmlns:podcast" not in new
         assert new.replace(re.findall(r"<pc:transcript [^>]*/>", new)[1], "") == feed
+
+
+def test_a_namespace_that_is_declared_where_it_is_used() -> None:
+    """The usual prefix is declared once more for the others, as it means the same."""
+    feed = (
+        '<rss version="2.0"><channel><item><guid>a</guid>'
+        f'<podcast:transcript xmlns:podcast="{NAMESPACE}" url="https://own.example.com/a.vtt" type="text/vtt"/></item>'
+        "<item><guid>b</guid></item></channel></rss>"
+    )
+
+    new = tagged(feed, offer("a", txt="a.txt"), offer("b", txt="b.txt"))
+
+    assert {guid: len(tags) for guid, tags in podcasts.check_feed(new.encode()).items()} == {"a": 2, "b": 1}
+    assert f'<rss xmlns:podcast="{NAMESPACE}"' in new
 
 
 def podcasts_older() -> str:
