@@ -101,15 +101,13 @@ def write_muted_from(
             file = source
             if file is None:
                 file = Path(folder) / "source"
-                try:
-                    if not is_source_key(kept_as):  # it was fetched from elsewhere, and is not kept
-                        raise KeyError(kept_as)
-                    farm_store.download(kept_as, file)
-                except KeyError:
+                # What was fetched from elsewhere is not kept.
+                if not is_source_key(kept_as) or not farm_store.exists(kept_as):
                     raise MediaMissing(
                         f"{transcript.source}: its sound is not in the object store any more; "
                         "name the file with --source"
-                    ) from None
+                    )
+                farm_store.download(kept_as, file)
             here = FolderStore(Path(folder) / "objects")
             ingest(
                 file,

@@ -15,6 +15,9 @@ from stenopool.formats import FORMATS, format_of
 if TYPE_CHECKING:
     from stenopool.formats.feed import Offer
 
+#: Transcripts without an episode that are told of one by one.
+SHOWN = 20
+
 
 @click.group()
 def feed() -> None:
@@ -72,8 +75,10 @@ def export(file: Path, source: Path, base_url: str, output: Path, as_json: bool)
     click.echo(
         f"{output}: {done.added} tags added; {done.matched} of {done.episodes} episodes have transcripts of ours"
     )
-    for name in unmatched:
+    for name in unmatched[:SHOWN]:
         click.echo(f"stenopool: {name}: no episode of the feed is it for certain", err=True)
+    if (more := len(unmatched) - SHOWN) > 0:
+        click.echo(f"stenopool: and {more} more, as of other pages of the feed; --json has all of them", err=True)
 
 
 def read_offers(source: Path) -> Iterator[Offer]:
