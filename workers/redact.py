@@ -101,13 +101,11 @@ def write_muted_from(
             file = source
             if file is None:
                 file = Path(folder) / "source"
-                # What was fetched from elsewhere is not kept.
-                if not is_source_key(kept_as) or not farm_store.exists(kept_as):
+                if not _downloaded(farm_store, kept_as, file):
                     raise MediaMissing(
                         f"{transcript.source}: its sound is not in the object store any more; "
                         "name the file with --source"
-                    )
-                farm_store.download(kept_as, file)
+                    ) from None
             here = FolderStore(Path(folder) / "objects")
             ingest(
                 file,
@@ -123,3 +121,14 @@ def write_muted_from(
                 raise MediaUnreadable(
                     f"{file}: is not what {transcript.source} was transcribed from; name that file with --source"
                 ) from None
+
+
+def _downloaded(store: ObjectStore, kept_as: str, file: Path) -> bool:
+    """Whether the farm had the file; what was fetched from elsewhere it does not keep."""
+    if not is_source_key(kept_as):
+        return False
+    try:
+        store.download(kept_as, file)
+    except KeyError:
+        return False
+    return True
