@@ -4,7 +4,8 @@
     speed    seconds of audio that an engine of that model transcribed per second in which it had work, as a ratio of
              sums over pieces of five minutes (storage/throughput.py)
     engine   audio / speed
-    finish   engine / how many engines there are
+    ingest   (audio + a fixed time for each recording) / speed of ingest, measured likewise / how many workers ingest
+    finish   engine / how many engines there are, or ingest, whichever takes longer: both go on at once
 
 The band holds in nine of ten cases, as far as what is to come is like what was measured. Relative errors of audio and
 speed add in squares, and the band is that of a log-normal: no end of it is below nothing.
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 
 from storage.campaign_progress import Lengths
 from storage.fleet import Worker
-from storage.throughput import Done
+from storage.throughput import A_FILE, Done
 
 #: Standard deviations of a normal distribution that hold in nine of ten cases.
 Z = 1.645
@@ -75,6 +76,8 @@ class Forecast:
 
     audio: Band
     engine: Band
+    #: Until all of it is ingested, from now on; None where that was never measured.
+    ingest: Band | None
     #: From now on; None where there is no engine.
     finish: Band | None
     engines: int
@@ -113,29 +116,60 @@ def speed_of(done: Sequence[Done], workers: Iterable[Worker], model: str, *, hor
     return Speed(math.sqrt(slow * fast), error, "guessed from the engines' self-test: none has worked yet")
 
 
+def ingest_speed_of(done: Sequence[Done], workers: Iterable[Worker], *, horizon: float = math.inf) -> Speed | None:
+    """How fast all workers together ingest; None where that was not measured, or nobody does.
+
+    Args:
+        done: what they did lately, `A_FILE` for each recording included.
+    """
+    n = sum("ingest" in one.role.split("+") for one in workers)
+    one = speed_of(done, (), "", horizon=horizon)
+    return Speed(one.rate * n, one.error, one.basis) if one and n else None
+
+
 def engines_of(workers: Iterable[Worker], model: str) -> int:
     """How many engines of a model there are."""
     return sum(one.model == model and one.slots > 0 for one in workers)
 
 
-def forecast(lengths: Lengths, speed: Speed, engines: int, others: float = 0.0, done: float = 0.0) -> Forecast | None:
+def forecast(
+    lengths: Lengths,
+    speed: Speed,
+    engines: int,
+    others: float = 0.0,
+    done: float = 0.0,
+    ingest_speed: Speed | None = None,
+) -> Forecast | None:
     """What so much work will take; None where no length is known.
 
     Args:
         engines: that work on it.
         others: seconds of audio that they have to do besides, for whoever else.
         done: seconds of these recordings that are transcribed already.
+        ingest_speed: of all who ingest; None where nobody knows.
     """
     audio = _left_of(lengths, done)
     if audio is None:
         return None
     mid, error = audio
+    ingest = None
+    if ingest_speed is not None and mid:
+        work = mid + A_FILE * (lengths.n_known + lengths.n_unknown)
+        ingest = _band(work / ingest_speed.rate, math.hypot(error, ingest_speed.error))
     engine = _band(mid / speed.rate, math.hypot(error, speed.error))
     finish = engine / engines if engines else None
+    if finish is not None and ingest is not None:
+        finish = Band(max(finish.low, ingest.low), max(finish.mid, ingest.mid), max(finish.high, ingest.high))
     if finish is not None and others:
         finish = Band(finish.low, finish.mid, finish.high + others / speed.rate / engines)
     return Forecast(
-        audio=_band(mid, error), engine=engine, finish=finish, engines=engines, speed=speed, n_unknown=lengths.n_unknown
+        audio=_band(mid, error),
+        engine=engine,
+        ingest=ingest,
+        finish=finish,
+        engines=engines,
+        speed=speed,
+        n_unknown=lengths.n_unknown,
     )
 
 

@@ -1,4 +1,4 @@
-"""Throughput: what engines did lately, in pieces of five minutes, by which the next work is forecast."""
+"""Throughput: what engines and ingest did lately, in pieces of five minutes, by which the next work is forecast."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from storage.campaign_tables import ThroughputRow
 from storage.database import database_clock
 from storage.transactions import Transactions
 
+#: What ingest is kept under: the model of no engine.
+INGEST = ""
+#: Seconds of sound that could be ingested in the time that a file takes by itself, however short it is: to be fetched,
+#: to have a decoder, to be planned. (A quarter of a second, and a thousand times real time: bench/README.md.)
+A_FILE = 240.0
 #: Seconds of a piece.
 PIECE = 300
 #: Seconds that a piece is kept.
@@ -18,9 +23,9 @@ KEPT = 30 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What an engine did in a piece of time."""
+    """What a worker did in a piece of time."""
 
-    #: Seconds of recordings that it has transcribed.
+    #: Seconds of recordings that it has transcribed; or ingested, and `A_FILE` for each of them.
     audio: float
     #: Seconds in which it had work.
     busy: float
@@ -32,7 +37,7 @@ class Throughput(Transactions):
     """Queries of what engines did."""
 
     def add(self, worker: str, model: str, done: Done) -> None:
-        """An engine has done something since it last said so."""
+        """A worker has done something since it last said so."""
         with self._transaction() as session:
             now = session.scalar(select(database_clock())) or 0.0
             began = int(now // PIECE * PIECE)
@@ -50,7 +55,9 @@ class Throughput(Transactions):
                 session.execute(delete(ThroughputRow).where(ThroughputRow.began < began - KEPT))
 
     def of(self, model: str, seconds: float = 86_400, most: int = 5000) -> list[Done]:
-        """What engines of a model did in the last so many seconds; where that is nothing, in all that is kept."""
+        """What engines of a model, or `INGEST`, did in the last so many seconds; where that is nothing, in all that is
+        kept.
+        """
         with self._transaction() as session:
             for since in (seconds, KEPT):
                 now = select(database_clock()).scalar_subquery()

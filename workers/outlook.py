@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scheduler.forecast import Band, Forecast, engines_of, error_of, eta, forecast, speed_of
+from scheduler.forecast import Band, Forecast, engines_of, error_of, eta, forecast, ingest_speed_of, speed_of
 from stenopool.errors import UsageError
 from storage.campaign_progress import HERE, LEFT, Progress
 from storage.campaign_tables import CampaignState
 from storage.campaigns import Campaign
 from storage.tables import OPEN
+from storage.throughput import INGEST
 from workers.farm import Farm
 
 #: Seconds that count as lately.
@@ -55,15 +56,18 @@ def forecast_now(farm: Farm, campaign: Campaign, more: int = 0) -> Forecast:
     others = farm.progress.others(campaign.id, campaign.model)
     engines = engines_of(workers, campaign.model) + more
     remaining, partly = farm.progress.remaining(campaign.id)
-    found = forecast(remaining, speed, engines, others, partly)
+    ingested = farm.throughput.of(INGEST)
+    found = forecast(remaining, speed, engines, others, partly, ingest_speed_of(ingested, workers))
     if found is None:
         raise UsageError(
             f"{campaign.name}: nobody knows how long any of its recordings is; look with: "
             f"stenopool campaign validate {campaign.name}"
         )
     # How long it takes says how far back to look, and that says how long it takes.
-    speed = speed_of(did, workers, campaign.model, horizon=(found.finish or found.engine).high) or speed
-    return forecast(remaining, speed, engines, others, partly) or found
+    horizon = (found.finish or found.engine).high
+    speed = speed_of(did, workers, campaign.model, horizon=horizon) or speed
+    by_ingest = ingest_speed_of(ingested, workers, horizon=horizon)
+    return forecast(remaining, speed, engines, others, partly, by_ingest) or found
 
 
 def first_forecast(farm: Farm, campaign: Campaign) -> dict[str, Any] | None:

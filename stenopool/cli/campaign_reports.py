@@ -133,6 +133,10 @@ def _forecast_lines(expected: Forecast, now: float, price: float | None) -> Iter
     yield f"audio     {_band(expected.audio, span)}{unknown}"
     yield f"speed     {expected.speed.rate:.1f} times real time per engine, {expected.speed.basis}"
     yield f"engines   {_band(expected.engine, span)} of engine time"
+    if expected.ingest is not None:
+        slower = expected.engines and expected.ingest.mid > expected.engine.mid / expected.engines
+        also = "; it is slower than the engines, more of which do not help" if slower else ""
+        yield f"ingest    {_band(expected.ingest, span)}{also}"
     if expected.finish is None:
         yield "finish    never: no engine of this model works now; see with: --workers +1"
     else:

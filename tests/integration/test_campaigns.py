@@ -31,7 +31,7 @@ from storage.desk import Desk, Order
 from storage.fleet import Fleet, Worker
 from storage.keys import SOURCES
 from storage.tables import SubmissionState
-from storage.throughput import Done, Throughput
+from storage.throughput import A_FILE, INGEST, Done, Throughput
 from tests import sounds
 from tests.farms import HandFarm
 from tests.feeds import Publisher, fetcher
@@ -511,6 +511,23 @@ def test_reasons_leave_out_what_they_happened_to() -> None:
     assert reason_of("talk.mp3: is text", "talk.mp3", "/a/talk.mp3") == "is text"
     assert reason_of("/a/talk.mp3: is text", "talk.mp3", "/a/talk.mp3") == "is text"
     assert reason_of("3 workers died ingesting it", "talk.mp3") == "3 workers died ingesting it"
+
+
+def test_ingest_says_what_it_did(hand_farm: HandFarm) -> None:
+    """Files and seconds; what is refused is no work done."""
+    hand_farm.submit(6)
+    hand_farm.order(sounds.write(hand_farm._folder / "gone.wav", sounds.noise(3)))
+    for key in hand_farm.keys(SOURCES)[:1]:
+        hand_farm.store.delete(key)
+    me = Worker(id="i", role="ingest", host="h", pid=1, version="1")
+
+    with alive(hand_farm.farm, me, done=lambda: hand_farm.stages.done):
+        hand_farm.ingest()
+
+    [told] = hand_farm.farm.throughput.of(INGEST)
+    assert told.audio - A_FILE in (3.0, 6.0)
+    assert told.busy > 0
+    assert hand_farm.farm.throughput.of("pocket") == []
 
 
 def test_an_engine_says_what_it_did(hand_farm: HandFarm) -> None:

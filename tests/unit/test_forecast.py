@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
-from scheduler.forecast import Band, Speed, engines_of, error_of, eta, forecast, speed_of, total_of
+from scheduler.forecast import (
+    Band,
+    Speed,
+    engines_of,
+    error_of,
+    eta,
+    forecast,
+    ingest_speed_of,
+    speed_of,
+    total_of,
+)
 from storage.campaign_progress import Lengths
 from storage.fleet import Worker
 from storage.throughput import Done
@@ -20,7 +31,7 @@ def lengths(*known: float, unknown: int = 0) -> Lengths:
     return Lengths(len(known), sum(known), sum(one**2 for one in known), unknown)
 
 
-def engine(speed: float | None = 4.0, *, model: str = "pocket", slots: int = 16) -> Worker:
+def engine(speed: float | None = 4.0, *, model: str | None = "pocket", slots: int = 16) -> Worker:
     """One that works."""
     return Worker(id="e", role="engine", host="h", pid=1, version="1", model=model, slots=slots, speed=speed)
 
@@ -85,6 +96,29 @@ def test_what_is_known_is_divided() -> None:
     assert found.finish.mid == pytest.approx(270.0)
     assert found.finish.high / found.finish.mid == pytest.approx(math.exp(1.645 * 0.1))
     assert found.engines == 4
+
+
+def test_where_ingest_is_slower_more_engines_do_not_help() -> None:
+    """A file costs by itself what four minutes of sound cost; workers that ingest share them."""
+    workers = [replace(engine(model=None), role=role) for role in ("ingest+merge", "ingest", "publish", "engine")]
+    ingest = ingest_speed_of([Done(audio=10 * (10 + 240.0), busy=5.0)], workers)
+    short = [10.0] * 100
+
+    one, many = (forecast(lengths(*short), KNOWN, n, ingest_speed=ingest) for n in (1, 50))
+    long = forecast(lengths(10 * 3600.0), KNOWN, 1, ingest_speed=ingest)
+
+    assert ingest is not None
+    assert ingest.rate == pytest.approx(1000.0), "two workers, each of them ten files in five seconds"
+    for found, expected in ((one, 100.0), (many, 25.0)):
+        assert found is not None
+        assert found.ingest is not None
+        assert found.ingest.mid == pytest.approx(25.0)
+        assert found.finish is not None
+        assert found.finish.mid == pytest.approx(expected)
+    assert long is not None
+    assert long.finish == long.engine
+    assert ingest_speed_of([], workers) is None
+    assert ingest_speed_of([Done(1.0, 1.0)], workers[2:]) is None
 
 
 def test_without_engines_it_never_ends() -> None:
