@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenopool.cli.campaign_fetch import fetch
 from stenopool.cli.campaign_reports import REPORTS, code_of, share, state_of
 from stenopool.cli.campaigning import counting, farm_at_hand, fetcher_of, of_campaign
 from stenopool.cli.hand_in import agreed, listed_in, sources_on_stdin, taken_terms, terms_options
@@ -307,7 +308,7 @@ def _row(farm: Farm, one: Campaign) -> tuple[str, ...]:
     return one.name, state_of(one, seen), n, one.tenant, one.model, "" if seen.error is None else share(seen.error)
 
 
-for command in REPORTS:
+for command in (*REPORTS, fetch):
     campaign.add_command(command)
 
 COMMANDS: tuple[click.Command, ...] = (campaign,)

@@ -125,6 +125,11 @@ def test_an_archive_from_its_files_to_its_manifest(run: Run, farm: HandFarm, tal
         hashlib.sha256(farm.store.read(file["key"], 0, 1 << 30)).hexdigest() for file in files
     ]
     assert len(run("manifest", "talks", "--csv").splitlines()) == 5
+    taken = ("fetch", "talks", "-o", tmp_path / "taken", "--format", "podcast-vtt,json")
+    assert run(*taken, code=1) == "talks: 2 of 4 are done; 2 written, 0 were there\n"
+    assert run(*taken, code=1) == "talks: 2 of 4 are done; 0 written, 2 were there\n"
+    first = json.loads((tmp_path / "taken" / "1" / "manifest.json").read_text())
+    assert [file["name"] for file in first["files"]] == ["talk0.podcast.vtt", "talk0.json"]
     assert run("retry-failed", "talks") == "talks: 0 are done again\n"
     assert run("retry-failed", "talks", "--gaps") == "talks: 2 are done again\n"
 
