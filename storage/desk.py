@@ -309,8 +309,8 @@ class Desk(WaitingRoom):
         Whoever comes second would decode it as well, and find in the end that it is there. Who comes after the first
         has only to look it up; so do those who come after a death, as soon as its lease has run out.
         """
-        row = self._row(session, id)
-        if row.again or row.settled is not None:
+        row = session.get(SubmissionRow, id)
+        if row is None or row.again or row.settled is not None:
             return False
         self._alone(session, f"ingest {row.source}")  # two that come at once do not see each other's claims
         if row.file_sha256 and session.scalar(
