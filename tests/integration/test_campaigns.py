@@ -472,6 +472,22 @@ def test_a_campaign_from_its_list_to_its_manifest(hand_farm: HandFarm, tmp_path:
     }
 
 
+def test_what_is_heard_of_a_recording_is_done(hand_farm: HandFarm, tmp_path: Path) -> None:
+    """Before all of it is: two thirds of one of two that last six seconds each, in chunks of two."""
+    campaign = handed_in(hand_farm, tmp_path)
+    Campaigner(hand_farm.farm.database).tick()
+    hand_farm.farm.throughput.add("e", "pocket", Done(audio=10.0, busy=10.0))
+    assert forecast_now(hand_farm.farm, campaign).audio.mid == 12.0
+
+    hand_farm.ingest()
+    hand_farm.admit()
+    hand_farm.finish(hand_farm.claim(2))
+
+    seen = outlook(hand_farm.farm, campaign)
+    assert (seen.progress.done, seen.progress.partly, seen.progress.remaining.total) == (4.0, 4.0, 12.0)
+    assert forecast_now(hand_farm.farm, campaign).engine.mid == pytest.approx(8.0)
+
+
 def test_gaps_are_done_again_and_the_manifest_says_so(hand_farm: HandFarm, tmp_path: Path) -> None:
     """As the desk's retry does it."""
     campaign = handed_in(hand_farm, tmp_path)
