@@ -1,7 +1,7 @@
 """A podcast from its feed to its manifest and back into its feed: is all of it there, once; and when?
 
     python bench/campaign.py killed [--episodes 500] [--seconds 6]
-    python bench/campaign.py undisturbed [--episodes 24] [--seconds 300] [--times 1]
+    python bench/campaign.py undisturbed [--episodes 24] [--seconds 300] [--times 1] [--workers 1]
 
 The feed, its sound and the farm are on this machine. A rehearsal measures the engine first, so that the forecast is one
 of what was measured.
@@ -57,6 +57,8 @@ class Stage:
     """A farm in a folder, and its commands."""
 
     folder: Path
+    #: Processes with an engine.
+    workers: int = 1
     #: Processes that want a core, from second to second.
     loads: list[float] = field(default_factory=list)
 
@@ -88,7 +90,7 @@ class Stage:
     def up(self) -> dict[str, Any]:
         """The farm, ready; where it is."""
         self.sent.mkdir(parents=True, exist_ok=True)
-        where: dict[str, Any] = json.loads(self.run("up", "--detach", "--json"))
+        where: dict[str, Any] = json.loads(self.run("up", "--detach", "--json", "--workers", str(self.workers)))
         return where
 
     def create(self, name: str, url: str) -> tuple[str, ...]:
@@ -234,10 +236,10 @@ def _check_file(path: Path) -> int:
     return 0
 
 
-def undisturbed(episodes: int, seconds: float) -> dict[str, Any]:
+def undisturbed(episodes: int, seconds: float, workers: int) -> dict[str, Any]:
     """What was forecast, and what came of it."""
     with tempfile.TemporaryDirectory(prefix="stenopool-") as folder, Publisher() as publisher:
-        stage = Stage(Path(folder))
+        stage = Stage(Path(folder), workers)
         with farm(stage) as where:
             rehearse(stage, publisher, max(5, episodes // 4), seconds)
             url = publish(publisher, episodes, seconds, "podcast")
@@ -263,6 +265,7 @@ def undisturbed(episodes: int, seconds: float) -> dict[str, Any]:
         "episodes": episodes,
         "seconds_each": seconds,
         "states": seen.progress.states,
+        "engines": workers,
         "forecast_seconds": {name: round(value, 1) for name, value in first.items()},
         "took_seconds": round(took, 1),
         "forecast_error": round(seen.error or 0, 3),
@@ -305,11 +308,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.what == "killed":
         found: Any = killed(arguments.episodes or 500, arguments.seconds or 6.0)
     else:
-        found = [undisturbed(arguments.episodes or 24, arguments.seconds or 300.0) for _ in range(arguments.times)]
+        how = (arguments.episodes or 24, arguments.seconds or 300.0, arguments.workers)
+        found = [undisturbed(*how) for _ in range(arguments.times)]
     print(json.dumps(found, indent=1))
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results[arguments.what] = {**circumstances("feedparser"), "found": found}
