@@ -1,6 +1,6 @@
 """A podcast from its feed to its manifest and back into its feed: is all of it there, once; and when?
 
-    python bench/campaign.py killed [--episodes 500] [--seconds 6]
+    python bench/campaign.py killed [--episodes 500] [--seconds 6] [--workers 1]
     python bench/campaign.py undisturbed [--episodes 24] [--seconds 300] [--times 1] [--workers 1]
 
 The feed, its sound and the farm are on this machine. A rehearsal measures the engine first, so that the forecast is one
@@ -162,10 +162,10 @@ def rehearse(stage: Stage, publisher: Publisher, episodes: int, seconds: float) 
     time.sleep(6)  # the engine says what it did with its next heartbeat
 
 
-def killed(episodes: int, seconds: float) -> dict[str, Any]:
+def killed(episodes: int, seconds: float, workers: int) -> dict[str, Any]:
     """A listing and twice the farm; what was seen."""
     with tempfile.TemporaryDirectory(prefix="stenopool-") as folder, Publisher() as publisher:
-        stage = Stage(Path(folder))
+        stage = Stage(Path(folder), workers)
         with farm(stage) as where:
             rehearse(stage, publisher, max(5, episodes // 10), seconds)
             url = publish(publisher, episodes, seconds, "podcast")
@@ -189,6 +189,7 @@ def killed(episodes: int, seconds: float) -> dict[str, Any]:
     return {
         "episodes": episodes,
         "seconds_each": seconds,
+        "engines": workers,
         **figures,
         "fetched_by_the_second_listing": fetched_again,
         "exported": exported,
@@ -209,7 +210,7 @@ def export(stage: Stage, publisher: Publisher) -> dict[str, int]:
             *("--base-url", BASE, "-o", str(after), "--json"),
         )
         for tags in podcasts.check_feed(after.read_bytes()).values():
-            counted["episodes"] += len(tags) == len(FORMATS)
+            counted["episodes"] += bool(tags)
             counted["tags"] += len(tags)
             for tag in tags:
                 counted["cues_by_ffmpeg"] += _check_file(
@@ -229,6 +230,8 @@ def _check_file(path: Path) -> int:
             podcasts.check_html(text)
         case [*_, (".vtt" | ".srt") as kind]:
             cues = podcasts.check_vtt(text) if kind == ".vtt" else podcasts.check_srt(text)
+            if not cues:  # nobody speaks
+                return 0
             with av.open(str(path)) as container:
                 found = sum(1 for packet in container.demux() if packet.size)
             assert found == len(cues), path
@@ -311,7 +314,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.what == "killed":
-        found: Any = killed(arguments.episodes or 500, arguments.seconds or 6.0)
+        found: Any = killed(arguments.episodes or 500, arguments.seconds or 6.0, arguments.workers)
     else:
         how = (arguments.episodes or 24, arguments.seconds or 300.0, arguments.workers)
         found = [undisturbed(*how) for _ in range(arguments.times)]

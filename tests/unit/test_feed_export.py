@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stenopool.cli import cli
 from stenopool.errors import UsageError
-from stenopool.formats import KEPT, render
+from stenopool.formats import KEPT, format_of, render
 from stenopool.formats.feed import NAMESPACE, Offer, with_transcripts
 from tests import podcasts
 from tests.transcripts import segment, transcript
@@ -236,6 +236,19 @@ def test_any_title_and_any_file(title: str, name: str, space: str) -> None:
 
 
 # The command
+
+
+def test_what_is_empty_is_not_offered(tmp_path: Path) -> None:
+    """No player opens a subtitle file without a byte; those that say that nothing was said are offered."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for format in ("podcast-srt", "podcast-vtt", "podcast-json", "txt"):
+        (out / f"one.{format_of(format).ending}").write_text(render(transcript(), format))
+    (tmp_path / "show.xml").write_text(FEED)
+
+    assert feed_export(tmp_path, "out").exit_code == 0
+    tags = podcasts.check_feed((tmp_path / "new.xml").read_bytes())["ep-1"]
+    assert [tag["type"] for tag in tags] == ["text/vtt", "application/json"]
 
 
 def test_a_folder_of_transcripts(tmp_path: Path) -> None:
