@@ -167,7 +167,7 @@ def killed(episodes: int, seconds: float, workers: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="stenopool-") as folder, Publisher() as publisher:
         stage = Stage(Path(folder), workers)
         with farm(stage) as where:
-            rehearse(stage, publisher, max(5, episodes // 10), seconds)
+            rehearse(stage, publisher, max(5, episodes // 50), seconds)
             url = publish(publisher, episodes, seconds, "podcast")
             kill_listing(stage, publisher, url)
             stage.run(*stage.create("podcast", url))
