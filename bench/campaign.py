@@ -244,7 +244,7 @@ def undisturbed(episodes: int, seconds: float, workers: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="stenopool-") as folder, Publisher() as publisher:
         stage = Stage(Path(folder), workers)
         with farm(stage) as where:
-            rehearse(stage, publisher, max(5, episodes // 4), seconds)
+            rehearse(stage, publisher, max(5, episodes // 2), seconds)
             url = publish(publisher, episodes, seconds, "podcast")
             stage.run(*stage.create("podcast", url))
             print(stage.run("campaign", "validate", "podcast"), end="")
