@@ -47,14 +47,19 @@ def compiled(jitted: Any, arguments: tuple[Any, ...], name: str, *, of: object, 
             and has no addresses in it.
         devices: that it runs on.
     """
-    file = _file(name, of, arguments)
-    if file is not None and (known := _read(file, devices)) is not None:
-        return known
-    with _without_jaxs_cache(), _compiling():
-        program: Compiled = jitted.lower(*arguments).compile()
-    if file is not None:
-        _write(file, program)
-    return program
+    global _spent
+    started = time.monotonic()
+    try:
+        file = _file(name, of, arguments)
+        if file is not None and (known := _read(file, devices)) is not None:
+            return known
+        with _without_jaxs_cache(), _compiling():
+            program: Compiled = jitted.lower(*arguments).compile()
+        if file is not None:
+            _write(file, program)
+        return program
+    finally:
+        _spent += time.monotonic() - started
 
 
 #: Seconds that compiling may take; who waits for longer waits for something that hangs.
@@ -62,6 +67,14 @@ COMPILES_WITHIN = 900.0
 
 #: When this process last began and ended to compile, by the monotonic clock.
 _began = _ended = float("-inf")
+
+#: Seconds that went into programs, compiled or read.
+_spent = 0.0
+
+
+def seconds_on_programs() -> float:
+    """Seconds that this process has spent on programs, compiled or read: once for each, whatever it does with it."""
+    return _spent
 
 
 def last_compiled() -> float:

@@ -46,6 +46,8 @@ class Progress:
     states: dict[str, int]
     #: Seconds of audio that are transcribed, those of recordings under way included.
     done: float
+    #: Of these, those of recordings under way.
+    partly: float
     #: Of all that is or will be done.
     lengths: Lengths
     #: Of what has not ended.
@@ -73,9 +75,11 @@ class CampaignProgress(Transactions):
                     SubmissionRow.ended_at > since,
                 )
             ).one()
+            whole, partly = self._done(session, campaign)
             return Progress(
                 states=self._states(session, campaign),
-                done=self._done(session, campaign),
+                done=whole + partly,
+                partly=partly,
                 lengths=self._lengths(session, campaign, _DOABLE),
                 remaining=self._lengths(session, campaign, _UNENDED),
                 lately=float(seconds or 0),
@@ -86,10 +90,10 @@ class CampaignProgress(Transactions):
                 reasons=self._reasons(session, campaign),
             )
 
-    def remaining(self, campaign: int) -> Lengths:
-        """Of what has not ended, and is to be done."""
+    def remaining(self, campaign: int) -> tuple[Lengths, float]:
+        """Of what has not ended, and is to be done; and seconds of it that are transcribed already."""
         with self._transaction() as session:
-            return self._lengths(session, campaign, _UNENDED)
+            return self._lengths(session, campaign, _UNENDED), self._done(session, campaign)[1]
 
     def committed(self, campaign: int) -> float:
         """Seconds of audio of what is handed in, as far as they are known."""
@@ -135,7 +139,8 @@ class CampaignProgress(Transactions):
         return {state: n for state, n in rows}  # noqa: C416 - rows are no tuples to a type checker
 
     @staticmethod
-    def _done(session: Session, campaign: int) -> float:
+    def _done(session: Session, campaign: int) -> tuple[float, float]:
+        """Seconds of recordings that are done, and seconds that are transcribed of those under way."""
         mine = SubmissionRow.campaign_id == campaign
         whole = session.scalar(select(func.sum(SubmissionRow.duration)).where(mine, SubmissionRow.state.in_(PUBLISHED)))
         share = cast(TranscriptRow.chunks_total - TranscriptRow.chunks_open, Float) / TranscriptRow.chunks_total
@@ -146,7 +151,7 @@ class CampaignProgress(Transactions):
             .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
             .where(mine, SubmissionRow.state.in_(OPEN), TranscriptRow.chunks_total > 0)
         )
-        return (float(whole or 0) + float(partly or 0)) / SAMPLE_RATE
+        return float(whole or 0) / SAMPLE_RATE, float(partly or 0) / SAMPLE_RATE
 
     @staticmethod
     def _lengths(session: Session, campaign: int, which: ColumnElement[bool]) -> Lengths:

@@ -34,6 +34,7 @@ from storage.tables import (
     PUBLISHED,
     RETRYABLE,
     Lane,
+    SourceRow,
     SubmissionRow,
     SubmissionState,
     SubmissionTranscriptRow,
@@ -44,6 +45,8 @@ from storage.tables import (
 from storage.waiting import BEFORE, FREE, WaitingRoom, ended_without
 
 LEASE = 60.0  # seconds
+#: Seconds after which it is looked again whether somebody has done what a submission needs as well.
+ITS_TURN = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,9 +268,20 @@ class Desk(WaitingRoom):
 
     # A worker's
 
-    def claim(self, worker: str, id: int, stage: SubmissionState) -> Submission | None:
-        """Begin to ingest or to publish a submission; None where it is not, or no longer, to be."""
+    def claim(self, worker: str, id: int, stage: SubmissionState, *, apart: bool = False) -> Submission | None:
+        """Begin to ingest or to publish a submission; None where it is not, or no longer, to be.
+
+        Args:
+            apart: not while another one is ingested that is the same work; it is told of again a little later.
+        """
         with self._transaction() as session:
+            if apart and self._is_under_way(session, id):
+                session.execute(
+                    update(SubmissionRow)
+                    .where(SubmissionRow.id == id, SubmissionRow.state == BEFORE[stage])
+                    .values(not_before=database_clock() + ITS_TURN, hinted_at=None)
+                )
+                return None
             claimed = session.execute(
                 update(SubmissionRow)
                 .where(
@@ -288,6 +302,33 @@ class Desk(WaitingRoom):
                 .execution_options(synchronize_session=False)
             ).all()
             return self._submission(session, self._row(session, id)) if claimed else None
+
+    def _is_under_way(self, session: Session, id: int) -> bool:
+        """Whether the same file is being ingested for the same work, of which nothing is known yet.
+
+        Whoever comes second would decode it as well, and find in the end that it is there. Who comes after the first
+        has only to look it up; so do those who come after a death, as soon as its lease has run out.
+        """
+        row = session.get(SubmissionRow, id)
+        if row is None or row.again or row.settled is not None:
+            return False
+        self._alone(session, f"ingest {row.source}")  # two that come at once do not see each other's claims
+        if row.file_sha256 and session.scalar(
+            select(SourceRow.file_sha256).where(SourceRow.file_sha256 == row.file_sha256).limit(1)
+        ):
+            return False
+        others = session.scalars(
+            select(SubmissionRow.options).where(
+                SubmissionRow.source == row.source,
+                SubmissionRow.state == SubmissionState.INGESTING,
+                SubmissionRow.settled.is_(None),
+                SubmissionRow.tenant == row.tenant,
+                SubmissionRow.model == row.model,
+                SubmissionRow.split == row.split,
+                SubmissionRow.id != id,
+            )
+        )
+        return row.options in others.all()
 
     def renew(self, submission: Submission) -> bool:
         """Prolong the lease of a claim; False where it was lost, or the submission was cancelled."""

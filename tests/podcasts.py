@@ -173,25 +173,30 @@ def check_html(text: str) -> list[tuple[str | None, str, str]]:
 def check_feed(feed: bytes) -> dict[str, list[dict[str, str]]]:
     """By GUID, the attributes of the transcript tags that feedparser finds in a feed that keeps the rules.
 
-    feedparser keeps one tag of a name; so each is asked for in a feed that has no other.
+    feedparser keeps one tag of a name; so each is asked for in a feed whose episodes have no other.
     """
     parsed = feedparser.parse(feed)
     assert not parsed.bozo, parsed.get("bozo_exception")
     assert "https://podcastindex.org/namespace/1.0" in parsed.namespaces.values()
     tags: dict[str, list[dict[str, str]]] = {entry.get("id", ""): [] for entry in parsed.entries}
     pattern = re.compile(rb"<[\w.-]+:transcript\b[^>]*/>")
-    for place in pattern.finditer(feed):
-        others = sorted((one.span() for one in pattern.finditer(feed) if one.span() != place.span()), reverse=True)
-        alone = feed
-        for start, end in others:
-            alone = alone[:start] + alone[end:]
-        [(guid, tag)] = [
-            (entry.get("id", ""), entry.podcast_transcript)
-            for entry in feedparser.parse(alone).entries
-            if "podcast_transcript" in entry
-        ]
-        assert tag["url"].startswith(("http://", "https://"))
-        assert tag["type"] in TYPES
-        assert tag.get("rel") in (None, "captions")
-        tags[guid].append(dict(tag))
+    head, *episodes = re.split(rb"(?=<item\b)", feed)
+    assert not pattern.search(head), "only episodes have transcripts"
+    for at in range(max((len(pattern.findall(one)) for one in episodes), default=0)):
+        alone = b"".join([head, *(_only(pattern, at, one) for one in episodes)])
+        for entry in feedparser.parse(alone).entries:
+            for tag in (value for key, value in entry.items() if re.fullmatch(r"podcast\d*_transcript", key)):
+                assert tag["url"].startswith(("http://", "https://"))
+                assert tag["type"] in TYPES
+                assert tag.get("rel") in (None, "captions")
+                tags[entry.get("id", "")].append(dict(tag))
+    assert sum(map(len, tags.values())) == len(pattern.findall(feed))
     return tags
+
+
+def _only(pattern: re.Pattern[bytes], at: int, episode: bytes) -> bytes:
+    """An episode with that tag of its tags alone."""
+    places = [place.span() for place in pattern.finditer(episode)]
+    for start, end in reversed(places[:at] + places[at + 1 :]):
+        episode = episode[:start] + episode[end:]
+    return episode

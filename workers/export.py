@@ -109,8 +109,8 @@ def folder_of(submission: Submission) -> str | None:
 # What
 
 
-def export(submission: Submission, transcripts: Sequence[Transcript], place: Place, stop: threading.Event) -> None:
-    """Write a submission's transcripts and their manifest; what is there already stays as it is.
+def export(submission: Submission, transcripts: Sequence[Transcript], place: Place, stop: threading.Event) -> bool:
+    """Write a submission's transcripts and their manifest; what is there already stays. False if all of it was there.
 
     Args:
         transcripts: what is shown of it, one per channel.
@@ -124,7 +124,7 @@ def export(submission: Submission, transcripts: Sequence[Transcript], place: Pla
     manifest = manifest_of(submission, transcripts, files)
     there = place.read(MANIFEST)
     if there == manifest:
-        return
+        return False
     if there is not None:
         place.remove(MANIFEST)
     for (name, format, _), content in files.items():
@@ -132,6 +132,7 @@ def export(submission: Submission, transcripts: Sequence[Transcript], place: Pla
         place.put(name, content, format_of(format).media_type)
     _unless(stop)
     place.put(MANIFEST, manifest, "application/json")
+    return True
 
 
 def _unless(stop: threading.Event) -> None:
@@ -218,6 +219,11 @@ def open_place(submission: Submission, *, store: str, roots: Sequence[str]) -> P
     if where.startswith("s3://"):
         return _Bucket(open_store(where, attempts=_ATTEMPTS, timeout=_TIMEOUT))
     return _Folder(Path(where))
+
+
+def folder_place(folder: Path) -> Place:
+    """A folder of this machine, which is made if need be."""
+    return _Folder(folder)
 
 
 class _Bucket(Place):

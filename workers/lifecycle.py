@@ -17,7 +17,7 @@ from stenopool.errors import LedgerUnreachable
 from stenopool.logs import process_is
 from stenopool.version import __version__
 from storage.fleet import Worker
-from storage.throughput import Done
+from storage.throughput import INGEST, Done
 from workers.farm import Farm
 from workers.patience import patiently
 
@@ -64,7 +64,7 @@ def alive(
 
     Args:
         stalled: seconds since its device last came back.
-        done: what its engine has done so far.
+        done: what its engine, or its ingest, has done so far.
 
     Hands out what is to be called once it takes work.
     """
@@ -94,7 +94,7 @@ def alive(
 
 
 class _Account:
-    """What a worker's engine does, as the ledger is told of it."""
+    """What a worker does, as the ledger is told of it."""
 
     def __init__(self, farm: Farm, worker: Worker, done: Callable[[], Done]) -> None:
         self._farm = farm
@@ -106,8 +106,8 @@ class _Account:
         """What was done since the last time."""
         done = self._done()
         new = Done(done.audio - self._told.audio, done.busy - self._told.busy)
-        if new.audio > 0 and self._worker.model is not None:
-            self._farm.throughput.add(self._worker.id, self._worker.model, new)
+        if new.audio > 0:
+            self._farm.throughput.add(self._worker.id, self._worker.model or INGEST, new)
             self._told = done
 
 

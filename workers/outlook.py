@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scheduler.forecast import Band, Forecast, engines_of, error_of, eta, forecast, speed_of
+from scheduler.forecast import Band, Forecast, engines_of, error_of, eta, forecast, ingest_speed_of, speed_of
 from stenopool.errors import UsageError
 from storage.campaign_progress import HERE, LEFT, Progress
 from storage.campaign_tables import CampaignState
 from storage.campaigns import Campaign
 from storage.tables import OPEN
+from storage.throughput import INGEST
 from workers.farm import Farm
 
 #: Seconds that count as lately.
@@ -45,7 +46,8 @@ def forecast_now(farm: Farm, campaign: Campaign, more: int = 0) -> Forecast:
         UsageError: nothing is known to go by.
     """
     workers = farm.fleet.workers()
-    speed = speed_of(farm.throughput.of(campaign.model), workers, campaign.model)
+    did = farm.throughput.of(campaign.model)
+    speed = speed_of(did, workers, campaign.model)
     if speed is None:
         raise UsageError(
             f"no engine of {campaign.model} has worked on this farm yet, and nothing is known to forecast by; start "
@@ -53,13 +55,19 @@ def forecast_now(farm: Farm, campaign: Campaign, more: int = 0) -> Forecast:
         )
     others = farm.progress.others(campaign.id, campaign.model)
     engines = engines_of(workers, campaign.model) + more
-    found = forecast(farm.progress.remaining(campaign.id), speed, engines, others)
+    remaining, partly = farm.progress.remaining(campaign.id)
+    ingested = farm.throughput.of(INGEST)
+    found = forecast(remaining, speed, engines, others, partly, ingest_speed_of(ingested, workers))
     if found is None:
         raise UsageError(
             f"{campaign.name}: nobody knows how long any of its recordings is; look with: "
             f"stenopool campaign validate {campaign.name}"
         )
-    return found
+    # How long it takes says how far back to look, and that says how long it takes.
+    horizon = (found.finish or found.engine).high
+    speed = speed_of(did, workers, campaign.model, horizon=horizon) or speed
+    by_ingest = ingest_speed_of(ingested, workers, horizon=horizon)
+    return forecast(remaining, speed, engines, others, partly, by_ingest) or found
 
 
 def first_forecast(farm: Farm, campaign: Campaign) -> dict[str, Any] | None:
@@ -94,7 +102,9 @@ def outlook(farm: Farm, campaign: Campaign) -> Outlook:
 
 def _eta(farm: Farm, campaign: Campaign, progress: Progress, window: float) -> tuple[Band | None, str]:
     """By its own rate once that says something: in it is all that keeps it waiting. Else by what engines can do."""
-    if band := eta(progress.remaining, progress.lately, window, progress.n_lately):
+    # Of what is under way nobody knows since when: within its first hour, all of it is of late.
+    lately = progress.lately + (progress.partly if window < LATELY else 0.0)
+    if band := eta(progress.remaining, lately, window, progress.n_lately, progress.partly):
         return band, f"at its rate of the last {window / 60:.0f} min"
     try:
         found = forecast_now(farm, campaign)

@@ -17,6 +17,7 @@ from stenopool.domain import SAMPLE_RATE, Span, Transcript
 from stenopool.errors import MediaMissing, MediaUnreadable, UsageError
 from stenopool.masking import Mask
 from storage.folder import FolderStore
+from storage.keys import is_source_key
 from storage.objects import ObjectStore
 from storage.redactions import Redactions
 from workers.ingest import BYTES_PER_SAMPLE, SamplesGone, has_pcm, ingest, read_pcm
@@ -87,7 +88,7 @@ def write_muted_from(
     """The same, whether the object store still has the samples, or only the file, or neither and `source` is that file.
 
     Args:
-        kept_as: key of the file, which need not be there.
+        kept_as: key of the file, which need not be there; or where it was fetched from.
 
     Raises:
         MediaMissing: the sound is nowhere any more.
@@ -100,9 +101,7 @@ def write_muted_from(
             file = source
             if file is None:
                 file = Path(folder) / "source"
-                try:
-                    farm_store.download(kept_as, file)
-                except KeyError:
+                if not _downloaded(farm_store, kept_as, file):
                     raise MediaMissing(
                         f"{transcript.source}: its sound is not in the object store any more; "
                         "name the file with --source"
@@ -122,3 +121,14 @@ def write_muted_from(
                 raise MediaUnreadable(
                     f"{file}: is not what {transcript.source} was transcribed from; name that file with --source"
                 ) from None
+
+
+def _downloaded(store: ObjectStore, kept_as: str, file: Path) -> bool:
+    """Whether the farm had the file; what was fetched from elsewhere it does not keep."""
+    if not is_source_key(kept_as):
+        return False
+    try:
+        store.download(kept_as, file)
+    except KeyError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from models.decoding.requests import Heard, Request
 from models.engine import Engine
-from models.programs import last_compiled
+from models.programs import last_compiled, seconds_on_programs
 from stenopool.errors import DeviceFull, EngineError, StenopoolError, UsageError
 
 
@@ -43,7 +43,7 @@ class EngineRoom:
         self._closed = False
         #: When the engine last came back from the device, by the monotonic clock; or had nothing to do.
         self._progressed = time.monotonic()
-        #: Seconds in which there was work.
+        #: Seconds in which there was work, but for those in which programs were compiled: they say nothing of the next.
         self.worked = 0.0
         #: By how many chunks were in the slots: times that the engine went on with them.
         self.turns: Counter[int] = Counter()
@@ -85,7 +85,7 @@ class EngineRoom:
 
     def _run(self) -> None:
         while (jobs := self._next()) is not None:
-            began = time.monotonic()
+            began, on_programs = time.monotonic(), seconds_on_programs()
             try:
                 self._turn(jobs)
             except DeviceFull as error:
@@ -95,7 +95,7 @@ class EngineRoom:
                 self._give_up(error)
             except BaseException as error:  # a fault of ours: whoever waits hears of it, and the next one is tried
                 self._give_up(EngineError(f"{type(error).__name__}: {error}"))
-            self.worked += time.monotonic() - began
+            self.worked += max(0.0, time.monotonic() - began - (seconds_on_programs() - on_programs))
         self._give_up(Closed())
 
     def _next(self) -> list[_Job] | None:

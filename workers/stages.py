@@ -43,9 +43,11 @@ from storage.ledger import Queued, Work
 from storage.objects import ObjectStore
 from storage.records import provenance_of_record
 from storage.tables import SubmissionState
+from storage.throughput import A_FILE, Done
 from storage.waiting import ATTEMPTS
 from workers.aggregate import aggregate
 from workers.assignment import Assignment, assign, engine_key
+from workers.busy import Busy
 from workers.decoders import Decoders
 from workers.elsewhere import Elsewhere
 from workers.export import export, open_place
@@ -97,7 +99,13 @@ class Stages:
         self._sound = sound
         self._decoders = Decoders(self._limits)
         self._planning = threading.Lock()
+        self._busy = Busy()
         self._closing = threading.Event()
+
+    @property
+    def done(self) -> Done:
+        """What it has ingested so far; a file counts as `A_FILE` more than it lasts."""
+        return self._busy.done
 
     def close(self) -> None:
         """Give up what is on its way; it is begun again elsewhere."""
@@ -107,7 +115,7 @@ class Stages:
     def ingest(self, id: int) -> None:
         """Decode and plan a submission: its chunks are in the ledger from then on."""
         desk = self._farm.desk
-        submission = desk.claim(self._worker, id, SubmissionState.INGESTING)
+        submission = desk.claim(self._worker, id, SubmissionState.INGESTING, apart=True)
         if submission is None:
             return
         origin = Origin(id, submission.created_at)
@@ -118,7 +126,7 @@ class Stages:
         desk, name = self._farm.desk, shown(submission.name)
         path: Path | None = None
         try:
-            with _scratch() as folder:
+            with self._busy.working(), _scratch() as folder:
                 path = folder / f"source{_ending(submission.name)}"
                 with enough_memory(path):
                     self._ingest(submission, path)
@@ -139,6 +147,7 @@ class Stages:
         duration = sum(work.duration for _, work in works)
         _log.info("submission %d: planned, %.1f s of sound", submission.id, duration / SAMPLE_RATE)
         patiently(lambda: self._farm.desk.transcribing(submission, transcripts, duration, file_sha256=file_sha256))
+        self._busy.did(duration / SAMPLE_RATE + A_FILE)
 
     def _whole(
         self, submission: Submission, source: SourceFile, stop: threading.Event

@@ -64,7 +64,7 @@ def run_stages(
     queues = [queue for role, (queue, _) in works.items() if role in roles]
     concurrency = len(roles) + ("ingest" in roles) * usable_cores() // 2
     try:
-        with shown(metrics, worker.role, figures), alive(farm, worker) as begin:
+        with shown(metrics, worker.role, figures), alive(farm, worker, done=lambda: stages.done) as begin:
             return _serve(app, worker.id, queues, concurrency, begin)
     finally:
         stages.close()

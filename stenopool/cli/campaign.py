@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stenopool.cli.campaign_reports import REPORTS, code_of, state_of
+from stenopool.cli.campaign_fetch import fetch
+from stenopool.cli.campaign_reports import REPORTS, code_of, share, state_of
 from stenopool.cli.campaigning import counting, farm_at_hand, fetcher_of, of_campaign
-from stenopool.cli.hand_in import agreed, listed_in, taken_terms, terms_options
+from stenopool.cli.hand_in import agreed, listed_in, sources_on_stdin, taken_terms, terms_options
 from stenopool.cli.options import SectionedCommand
 from stenopool.config import Config
 from stenopool.errors import UsageError
@@ -55,6 +56,7 @@ def campaign() -> None:
     metavar="FILE",
     help="Recordings, a line for each: .csv with a header, or .jsonl (see docs/inputs.md).",
 )
+@click.option("--stdin-list", is_flag=True, help="More sources come from standard input, one on each line.")
 @click.option(
     "--budget",
     type=click.FloatRange(min=0, min_open=True),
@@ -62,7 +64,14 @@ def campaign() -> None:
     help="Of engines; what takes more is left.",
 )
 @partial(terms_options, lane="bulk")
-def create(name: str, sources: Sequence[str], feeds: Sequence[str], manifest: Path | None, **arguments: Any) -> None:
+def create(
+    name: str,
+    sources: Sequence[str],
+    feeds: Sequence[str],
+    manifest: Path | None,
+    stdin_list: bool,
+    **arguments: Any,
+) -> None:
     """List what belongs to a campaign; nothing is transcribed before it is started.
 
     A SOURCE is as of submit: a file, a folder, a pattern, a URL, a prefix. The same command lists what is new: what is
@@ -73,8 +82,12 @@ def create(name: str, sources: Sequence[str], feeds: Sequence[str], manifest: Pa
       stenopool campaign create talks --feed https://example.org/feed.xml --language en
     """
     terms = taken_terms(arguments)
+    if stdin_list:
+        sources = [*sources, *sources_on_stdin()]
     if not sources and not feeds and manifest is None:
         raise UsageError(f"{name}: nothing is named that belongs to it; name sources, a --feed or a --manifest")
+    if "-" in sources:
+        raise UsageError(f"{name}: a campaign has no recording on standard input; name its file, or use --stdin-list")
     if not name.isprintable() or not 1 <= len(name) <= 100:
         raise UsageError(f"{name!r}: a campaign's name has 1 to 100 letters")
     items = [*_expanded(sources), *(listed_in(manifest, terms) if manifest else ())]
@@ -272,7 +285,7 @@ def retry_failed(name: str, tenant: str, gaps: bool) -> None:
 @campaign.command("list")
 @click.option("--tenant", help="Of this tenant only.")
 def list_all(tenant: str | None) -> None:
-    """All campaigns.
+    """All campaigns; of those that were forecast, how much longer they took than that, or will take as it looks now.
 
     \b
     Example:
@@ -282,7 +295,8 @@ def list_all(tenant: str | None) -> None:
 
     with farm_at_hand() as farm:
         rows = [_row(farm, one) for one in farm.campaigns.all(tenant)]
-    for line in table([("NAME", "STATE", "RECORDINGS", "TENANT", "MODEL"), *rows]) if rows else ["there is none"]:
+    heads = ("NAME", "STATE", "RECORDINGS", "TENANT", "MODEL", "FORECAST")
+    for line in table([heads, *rows]) if rows else ["there is none"]:
         click.echo(line)
 
 
@@ -290,10 +304,11 @@ def _row(farm: Farm, one: Campaign) -> tuple[str, ...]:
     from workers.outlook import outlook
 
     seen = outlook(farm, one)
-    return one.name, state_of(one, seen), str(sum(seen.progress.states.values())), one.tenant, one.model
+    n = str(sum(seen.progress.states.values()))
+    return one.name, state_of(one, seen), n, one.tenant, one.model, "" if seen.error is None else share(seen.error)
 
 
-for command in REPORTS:
+for command in (*REPORTS, fetch):
     campaign.add_command(command)
 
 COMMANDS: tuple[click.Command, ...] = (campaign,)

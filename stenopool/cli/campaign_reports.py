@@ -54,7 +54,7 @@ def validate(name: str, tenant: str, as_json: bool) -> None:
         found = farm.campaigns.find(tenant, name)
         n = sum(farm.progress.of(found.id, 0).states.values())
         with counting("looking", n) as progress:
-            look(farm.campaigns, found.id, Validator(fetcher, config.limits), progress)
+            look(farm.campaigns, found.id, Validator(fetcher, config.limits, split=found.split), progress)
         progressed = farm.progress.of(found.id, 0)
         problems = list(_problems(farm, found))
     lengths = progressed.lengths
@@ -133,6 +133,10 @@ def _forecast_lines(expected: Forecast, now: float, price: float | None) -> Iter
     yield f"audio     {_band(expected.audio, span)}{unknown}"
     yield f"speed     {expected.speed.rate:.1f} times real time per engine, {expected.speed.basis}"
     yield f"engines   {_band(expected.engine, span)} of engine time"
+    if expected.ingest is not None:
+        slower = expected.engines and expected.ingest.mid > expected.engine.mid / expected.engines
+        also = "; it is slower than the engines, more of which do not help" if slower else ""
+        yield f"ingest    {_band(expected.ingest, span)}{also}"
     if expected.finish is None:
         yield "finish    never: no engine of this model works now; see with: --workers +1"
     else:
@@ -203,13 +207,14 @@ def _status_lines(found: Campaign, seen: Outlook) -> Iterator[str]:
         if seen.error is None:
             yield given
         else:
-            yield f"{given}; {_error(seen.error)}{'' if seen.ended else ', as it looks now'}"
+            yield f"{given}; {share(seen.error)}{'' if seen.ended else ', as it looks now'}"
     for reason, n in seen.progress.reasons[:SHOWN]:
         yield f"failed      {n}: {reason}"
 
 
-def _error(share: float) -> str:
-    return f"{abs(share):.0%} {'longer' if share > 0 else 'shorter'}"
+def share(error: float) -> str:
+    """In: 0.25; -0.1. Out: 25% longer; 10% shorter"""
+    return f"{abs(error):.0%} {'longer' if error > 0 else 'shorter'}"
 
 
 def state_of(found: Campaign, seen: Outlook) -> str:

@@ -15,6 +15,9 @@ from stenopool.formats import FORMATS, format_of
 if TYPE_CHECKING:
     from stenopool.formats.feed import Offer
 
+#: Transcripts without an episode that are told of one by one.
+SHOWN = 20
+
 
 @click.group()
 def feed() -> None:
@@ -72,15 +75,18 @@ def export(file: Path, source: Path, base_url: str, output: Path, as_json: bool)
     click.echo(
         f"{output}: {done.added} tags added; {done.matched} of {done.episodes} episodes have transcripts of ours"
     )
-    for name in unmatched:
+    for name in unmatched[:SHOWN]:
         click.echo(f"stenopool: {name}: no episode of the feed is it for certain", err=True)
+    if (more := len(unmatched) - SHOWN) > 0:
+        click.echo(f"stenopool: and {more} more, as of other pages of the feed; --json has all of them", err=True)
 
 
 def read_offers(source: Path) -> Iterator[Offer]:
     """What there is of transcripts in a folder, or by a list.
 
     A folder is looked through for manifests as `submit --to` writes them, else for files that are named as `transcribe`
-    names them. A list is JSON: [{"guid": "...", "enclosure": "...", "language": "en", "files": ["7/talk.vtt"]}].
+    names them. Where nothing was said, a file without a byte is none that a player could open, and is left out. A list
+    is JSON: [{"guid": "...", "enclosure": "...", "language": "en", "files": ["7/talk.vtt"]}].
 
     Raises:
         UsageError: there is no such thing, or it is another one.
@@ -127,7 +133,11 @@ def _exported(document: Any, manifest: Path, root: Path) -> Offer:
     """What a submission was sent as."""
     try:
         below = manifest.parent.relative_to(root)
-        files = {one["format"]: (below / one["name"]).as_posix() for one in document["files"] if one["channel"] is None}
+        files = {
+            one["format"]: (below / one["name"]).as_posix()
+            for one in document["files"]
+            if one["channel"] is None and one["bytes"]
+        }
         name = str(document["name"])
         said = document["metadata"]
         names = [str(one) for one in (said.get("guid"), document["key"], name) if one]
@@ -142,7 +152,7 @@ def _named(folder: Path) -> Iterator[Offer]:
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.rglob("*")):
         format = _format(path.name)
-        if format is not None and path.is_file():
+        if format is not None and path.is_file() and path.stat().st_size:
             ending = f".{format_of(format).ending}"
             place = path.relative_to(folder).as_posix()
             found.setdefault(place.removesuffix(ending), {})[format] = place

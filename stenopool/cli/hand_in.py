@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
@@ -164,9 +164,8 @@ def submit(
                 hand.in_all(source)
         for item in items:
             hand.in_one(item)
-        for line in sys.stdin.buffer if stdin_list else ():
-            if source := os.fsdecode(line.rstrip(b"\r\n")):
-                hand.in_all(source)
+        for source in sources_on_stdin() if stdin_list else ():
+            hand.in_all(source)
         if wait_for and hand.accepted:
             ids = [one.id for one in hand.accepted]
             hand.code = max(hand.code, wait_until_ended(farm, ids, quiet=as_json))
@@ -219,6 +218,13 @@ class _Hand:
     def _refuse(self, error: StenopoolError, name: str, path: Path | None = None) -> None:
         click.echo(error_line(error, path or Path(name), name), err=True)
         self.code = FAILED
+
+
+def sources_on_stdin() -> Iterator[str]:
+    """What `--stdin-list` names, a source on each line; names of files may be any bytes."""
+    for line in sys.stdin.buffer:
+        if source := os.fsdecode(line.rstrip(b"\r\n")):
+            yield source
 
 
 def _find_farm() -> Farm:

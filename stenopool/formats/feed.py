@@ -173,8 +173,8 @@ class _Found:
     episodes: list[_Episode] = field(default_factory=list)
     #: Behind the name of its first tag.
     root: int = 0
-    #: Prefixes that it gives to namespaces.
-    bound: set[str] = field(default_factory=set)
+    #: Prefixes that it gives, and to which namespaces.
+    bound: dict[str, set[str]] = field(default_factory=dict)
 
 
 class _Reader:
@@ -210,7 +210,8 @@ class _Reader:
             for key, value in attributes.items()
             if key == "xmlns" or key.startswith("xmlns:")
         }
-        self._found.bound |= declared.keys()
+        for prefix, namespace in declared.items():
+            self._found.bound.setdefault(prefix, set()).add(namespace)
         self._scopes.append({**self._scopes[-1], **declared} if declared else self._scopes[-1])
         if not self._path:
             if name != "rss":
@@ -270,9 +271,10 @@ def _refuse_entities(name: str, *_: object) -> None:
     raise UsageError(f"declares the entity {name}: feeds have none, and such text may grow without end; take it out")
 
 
-def _free_prefix(bound: set[str]) -> str:
+def _free_prefix(bound: Mapping[str, set[str]]) -> str:
     """The usual one, or one that the feed gives to nothing else."""
-    return next(name for name in ("podcast", *(f"podcast{n}" for n in range(1, 10_000))) if name not in bound)
+    names = ("podcast", *(f"podcast{n}" for n in range(1, 10_000)))
+    return next(name for name in names if bound.get(name, set()) <= {NAMESPACE})
 
 
 # Bytes

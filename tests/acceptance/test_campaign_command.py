@@ -84,6 +84,8 @@ def test_an_archive_from_its_files_to_its_manifest(run: Run, farm: HandFarm, tal
     assert run("create", "talks", *talks, *HOW) == "talks: 4 new, 4 in all\n"
     assert run("create", "talks", *talks, *HOW) == "talks: 0 new, 4 in all\n"
     assert "talks  ready  4" in run("list")
+    listed = CliRunner().invoke(cli, ["campaign", "create", "talks", "--stdin-list", *HOW], input=f"{talks[1]}\n\n")
+    assert listed.stdout == "talks: 0 new, 4 in all\n"
 
     found = run("validate", "talks", code=1).splitlines()
     assert [line.split() for line in found[:2]] == [
@@ -113,7 +115,8 @@ def test_an_archive_from_its_files_to_its_manifest(run: Run, farm: HandFarm, tal
     assert "campaign    talks, ended, pocket, tenant default" in seen
     assert "audio       12 s of 12 s" in seen
     assert "failed      1: is text, not audio or video" in seen
-    assert json.loads(run("status", "talks", "--json"))["forecast_error"] is not None
+    error = json.loads(run("status", "talks", "--json"))["forecast_error"]
+    assert f"pocket  {abs(error):.0%} {'longer' if error > 0 else 'shorter'}" in run("list")
 
     run("manifest", "talks", "-o", tmp_path / "talks.json")
     manifest = json.loads((tmp_path / "talks.json").read_text())
@@ -122,6 +125,11 @@ def test_an_archive_from_its_files_to_its_manifest(run: Run, farm: HandFarm, tal
         hashlib.sha256(farm.store.read(file["key"], 0, 1 << 30)).hexdigest() for file in files
     ]
     assert len(run("manifest", "talks", "--csv").splitlines()) == 5
+    taken = ("fetch", "talks", "-o", tmp_path / "taken", "--format", "podcast-vtt,json")
+    assert run(*taken, code=1) == "talks: 2 of 4 are done; 2 written, 0 were there\n"
+    assert run(*taken, code=1) == "talks: 2 of 4 are done; 0 written, 2 were there\n"
+    first = json.loads((tmp_path / "taken" / "1" / "manifest.json").read_text())
+    assert [file["name"] for file in first["files"]] == ["talk0.podcast.vtt", "talk0.json"]
     assert run("retry-failed", "talks") == "talks: 0 are done again\n"
     assert run("retry-failed", "talks", "--gaps") == "talks: 2 are done again\n"
 
@@ -161,6 +169,11 @@ def test_a_campaign_is_paused_resumed_and_cancelled(run: Run, farm: HandFarm, ta
     ("arguments", "kind", "line"),
     [
         (["create", "x"], UsageError, "x: nothing is named that belongs to it; name sources, a --feed or a --manifest"),
+        (
+            ["create", "x", "-"],
+            UsageError,
+            "x: a campaign has no recording on standard input; name its file, or use --stdin-list",
+        ),
         (["create", "x", "nothing.mp3"], UsageError, "nothing.mp3: does not exist"),
         (["create", "x", "ftp://a/b.mp3"], UsageError, "ftp://a/b.mp3: only http, https and s3 are fetched"),
         (["status", "x"], LedgerError, "default has no campaign x; `stenopool campaign list` lists them"),

@@ -6,6 +6,9 @@ import csv
 import hashlib
 import io
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,10 +31,11 @@ from storage.desk import Desk, Order
 from storage.fleet import Fleet, Worker
 from storage.keys import SOURCES
 from storage.tables import SubmissionState
-from storage.throughput import Done, Throughput
+from storage.throughput import A_FILE, INGEST, Done, Throughput
 from tests import sounds
 from tests.farms import HandFarm
 from tests.feeds import Publisher, fetcher
+from tests.hostile import Server, ok, says
 from tests.standin import StandIn
 from workers.engine import EngineWorker
 from workers.lifecycle import alive
@@ -241,6 +245,38 @@ def test_of_what_lies_elsewhere_the_first_part_is_fetched(
     assert gone.problem == "status 404"
 
 
+def test_hosts_are_asked_with_manners(campaigns: Campaigns, tmp_path: Path) -> None:
+    """For two files at once, and again after as long as one says; each channel counts where they are split."""
+    sound = sounds.write(tmp_path / "talk.wav", np.tile(sounds.tone(1), (2, 1))).read_bytes()
+    server, lock, at_once, most, refusals = Server(), threading.Lock(), 0, 0, 1
+
+    def answer(connection: socket.socket, request: str) -> None:
+        nonlocal at_once, most, refusals
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+            refused = refusals > 0
+            refusals -= 1
+        time.sleep(0.05)
+        with lock:
+            at_once -= 1
+        later = says("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0")
+        (later if refused else ok(sound))(connection, request)
+
+    items = []
+    for at in range(6):
+        server.answers[f"/{at}.wav"] = answer
+        items.append(Item(location=server.url(f"/{at}.wav"), name=f"{at}.wav"))
+    campaign = listed(campaigns, items)
+
+    validate(campaigns, campaign.id, Validator(fetcher(), Limits(), split=True))
+    server.close()
+
+    assert [(one.problem, one.duration) for one in campaigns.items(campaign.id)] == [(None, 2 * S)] * 6
+    assert most == 2
+    assert len(server.asked) == 7
+
+
 # Handing in
 
 
@@ -436,6 +472,22 @@ def test_a_campaign_from_its_list_to_its_manifest(hand_farm: HandFarm, tmp_path:
     }
 
 
+def test_what_is_heard_of_a_recording_is_done(hand_farm: HandFarm, tmp_path: Path) -> None:
+    """Before all of it is: two thirds of one of two that last six seconds each, in chunks of two."""
+    campaign = handed_in(hand_farm, tmp_path)
+    Campaigner(hand_farm.farm.database).tick()
+    hand_farm.farm.throughput.add("e", "pocket", Done(audio=10.0, busy=10.0))
+    assert forecast_now(hand_farm.farm, campaign).audio.mid == 12.0
+
+    hand_farm.ingest()
+    hand_farm.admit()
+    hand_farm.finish(hand_farm.claim(2))
+
+    seen = outlook(hand_farm.farm, campaign)
+    assert (seen.progress.done, seen.progress.partly, seen.progress.remaining.total) == (4.0, 4.0, 12.0)
+    assert forecast_now(hand_farm.farm, campaign).engine.mid == pytest.approx(8.0)
+
+
 def test_gaps_are_done_again_and_the_manifest_says_so(hand_farm: HandFarm, tmp_path: Path) -> None:
     """As the desk's retry does it."""
     campaign = handed_in(hand_farm, tmp_path)
@@ -475,6 +527,23 @@ def test_reasons_leave_out_what_they_happened_to() -> None:
     assert reason_of("talk.mp3: is text", "talk.mp3", "/a/talk.mp3") == "is text"
     assert reason_of("/a/talk.mp3: is text", "talk.mp3", "/a/talk.mp3") == "is text"
     assert reason_of("3 workers died ingesting it", "talk.mp3") == "3 workers died ingesting it"
+
+
+def test_ingest_says_what_it_did(hand_farm: HandFarm) -> None:
+    """Files and seconds; what is refused is no work done."""
+    hand_farm.submit(6)
+    hand_farm.order(sounds.write(hand_farm._folder / "gone.wav", sounds.noise(3)))
+    for key in hand_farm.keys(SOURCES)[:1]:
+        hand_farm.store.delete(key)
+    me = Worker(id="i", role="ingest", host="h", pid=1, version="1")
+
+    with alive(hand_farm.farm, me, done=lambda: hand_farm.stages.done):
+        hand_farm.ingest()
+
+    [told] = hand_farm.farm.throughput.of(INGEST)
+    assert told.audio - A_FILE in (3.0, 6.0)
+    assert told.busy > 0
+    assert hand_farm.farm.throughput.of("pocket") == []
 
 
 def test_an_engine_says_what_it_did(hand_farm: HandFarm) -> None:

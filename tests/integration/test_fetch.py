@@ -33,8 +33,6 @@ from workers.source import refusal_of
 BOUNDS = Bounds(size=200_000, seconds=60.0, silence=20.0, pace=1)
 #: For those who take their time.
 HASTY = Bounds(size=200_000, seconds=2.0, silence=0.5, pace=20_000)
-#: For those who take their time.
-HASTY = Bounds(size=200_000, seconds=2.0, silence=0.5, pace=20_000)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from stenopool.domain import Options
 from stenopool.errors import KeyTaken, MediaUnreadable, UsageError
 from storage.desk import Submission
 from storage.s3 import S3Store
-from storage.tables import ChunkRow, Lane, SubmissionRow, TranscriptRow
+from storage.tables import ChunkRow, Lane, SubmissionRow, SubmissionState, TranscriptRow
 from tests import sounds
 from tests.farms import HandFarm
 from tests.feeds import Publisher, fetcher
@@ -151,32 +151,63 @@ def test_a_hundred_with_one_key_are_one_submission(postgres_farm: HandFarm, talk
     assert postgres_farm.keys() == [found[0].source]
 
 
+def all_ingested(farm: HandFarm, n: int) -> None:
+    """Eight workers ingest what they are told of, again and again, until so many are transcribed."""
+    while farm.farm.desk.counts().get((Lane.BULK, SubmissionState.TRANSCRIBING), 0) < n:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(farm.stages.ingest, farm.farm.desk.ingests(Lane.BULK, 100, -1)))
+        time.sleep(0.02)
+
+
 def test_a_hundred_of_the_same_are_one_run(postgres_farm: HandFarm, talk: Path) -> None:
-    """Without a key they are submissions of their own, decoded by eight at once, and transcribed once."""
+    """Without a key they are submissions of their own; of eight workers one decodes, and it is transcribed once."""
     found: list[Submission] = simultaneously(100, lambda _: hand_in(postgres_farm.farm, item(talk), TERMS))
     ids = [one.id for one in found]
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(postgres_farm.stages.ingest, ids))
+    all_ingested(postgres_farm, 100)
 
+    assert postgres_farm.decoders.files == 1
     assert postgres_farm.hear() == [0, 1]
     assert (rows(postgres_farm, TranscriptRow), rows(postgres_farm, ChunkRow), len(set(ids))) == (1, 2, 100)
     assert {one.transcripts for one in postgres_farm.farm.desk.submissions(limit=200)} == {((0, 1),)}
 
 
 def test_two_a_millisecond_apart_are_one_run(postgres_farm: HandFarm, talk: Path) -> None:
-    """Each is ingested as soon as it is there."""
+    """Each is ingested as soon as it is there, but what the first one decodes the second one does not."""
 
     def later(at: int) -> Submission:
         time.sleep(at / 1000)
         submission = hand_in(postgres_farm.farm, item(talk), TERMS)
         postgres_farm.stages.ingest(submission.id)
-        return postgres_farm.now(submission)
+        return submission
 
     first, second = simultaneously(2, later)
+    all_ingested(postgres_farm, 2)
 
     assert first.id != second.id
-    assert first.transcripts == second.transcripts
-    assert rows(postgres_farm, TranscriptRow) == 1
+    assert postgres_farm.now(first).transcripts == postgres_farm.now(second).transcripts
+    assert (postgres_farm.decoders.files, rows(postgres_farm, TranscriptRow)) == (1, 1)
+
+
+def test_what_is_other_work_does_not_wait(postgres_farm: HandFarm, talk: Path) -> None:
+    """The same file with other options, by force, or of another tenant is begun beside the first; it waits no longer
+    than the first one lives.
+    """
+    desk = postgres_farm.farm.desk
+    others = [
+        replace(TERMS, options=replace(TERMS.options, language="de")),
+        replace(TERMS, again=True),
+        replace(TERMS, tenant="bob"),
+        TERMS,
+    ]
+    first, *ids = [hand_in(postgres_farm.farm, item(talk), terms).id for terms in (TERMS, *others)]
+
+    def begun(id: int) -> bool:
+        return desk.claim("w", id, SubmissionState.INGESTING, apart=True) is not None
+
+    assert begun(first)
+    assert [begun(id) for id in ids] == [True, True, True, False]
+    postgres_farm.expire()
+    assert begun(ids[-1])
 
 
 # Folders, patterns, prefixes

@@ -132,15 +132,17 @@ def test_the_sound_where_it_is_to_be_had(tmp_path: Path) -> None:
     said = replace(transcript(segment(2, 8, " ok"), seconds=10), recording=heard.recording)
     sha = digest_file(path)
 
-    def write(source: Path | None) -> bytes:
+    def write(source: Path | None, kept_as: str = source_key(sha)) -> bytes:
         out = tmp_path / "out.wav"
-        write_muted_from(out, store, said, [], kept_as=source_key(sha), source=source, limits=Limits())
+        write_muted_from(out, store, said, [], kept_as=kept_as, source=source, limits=Limits())
         return out.read_bytes()
 
     with pytest.raises(SamplesGone):
         write_muted(tmp_path / "out.wav", store, said, [])
     with pytest.raises(MediaMissing, match=r"talk\.mp3: its sound is not in the object store any more.*--source"):
         write(None)
+    with pytest.raises(MediaMissing, match=r"talk\.mp3: its sound is not in the object store any more.*--source"):
+        write(None, "https://example.org/talk.mp3")
     with pytest.raises(MediaUnreadable, match=r"noise2\.wav: is not what talk\.mp3 was transcribed from"):
         write(other)
     named = write(path)

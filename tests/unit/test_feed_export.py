@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from stenopool.cli import cli
 from stenopool.errors import UsageError
-from stenopool.formats import KEPT, render
-from stenopool.formats.feed import Offer, with_transcripts
+from stenopool.formats import KEPT, format_of, render
+from stenopool.formats.feed import NAMESPACE, Offer, with_transcripts
 from tests import podcasts
 from tests.transcripts import segment, transcript
 
@@ -141,6 +141,20 @@ def test_the_publishers_own_stay() -> None:
         assert new.replace(re.findall(r"<pc:transcript [^>]*/>", new)[1], "") == feed
 
 
+def test_a_namespace_that_is_declared_where_it_is_used() -> None:
+    """The usual prefix is declared once more for the others, as it means the same."""
+    feed = (
+        '<rss version="2.0"><channel><item><guid>a</guid>'
+        f'<podcast:transcript xmlns:podcast="{NAMESPACE}" url="https://own.example.com/a.vtt" type="text/vtt"/></item>'
+        "<item><guid>b</guid></item></channel></rss>"
+    )
+
+    new = tagged(feed, offer("a", txt="a.txt"), offer("b", txt="b.txt"))
+
+    assert {guid: len(tags) for guid, tags in podcasts.check_feed(new.encode()).items()} == {"a": 2, "b": 1}
+    assert f'<rss xmlns:podcast="{NAMESPACE}"' in new
+
+
 def podcasts_older() -> str:
     """The address of the first years."""
     return "https://github.com/Podcastindex-org/podcast-namespace/blob/main/docs/1.0.md"
@@ -222,6 +236,19 @@ def test_any_title_and_any_file(title: str, name: str, space: str) -> None:
 
 
 # The command
+
+
+def test_what_is_empty_is_not_offered(tmp_path: Path) -> None:
+    """No player opens a subtitle file without a byte; those that say that nothing was said are offered."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for format in ("podcast-srt", "podcast-vtt", "podcast-json", "txt"):
+        (out / f"one.{format_of(format).ending}").write_text(render(transcript(), format))
+    (tmp_path / "show.xml").write_text(FEED)
+
+    assert feed_export(tmp_path, "out").exit_code == 0
+    tags = podcasts.check_feed((tmp_path / "new.xml").read_bytes())["ep-1"]
+    assert [tag["type"] for tag in tags] == ["text/vtt", "application/json"]
 
 
 def test_a_folder_of_transcripts(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from models.decoding.requests import Decoding, Heard, Request
 from models.engine import Engine
-from models.programs import compiled
+from models.programs import compiled, seconds_on_programs
 from stenopool.errors import DeviceFull, EngineError, UsageError
 from tests import sounds
 from tests.standin import StandIn, text_of
@@ -183,7 +183,7 @@ def test_to_compile_is_not_to_hang(room_of: Callable[[StandIn], EngineRoom]) -> 
     """A program that takes long to make costs no worker its leases."""
     engine = Watched()
     room = room_of(engine)
-    begun, go_on = threading.Event(), threading.Event()
+    begun, go_on, before = threading.Event(), threading.Event(), seconds_on_programs()
 
     def slow(x: jax.Array) -> jax.Array:  # called as it is traced
         begun.set()
@@ -203,3 +203,5 @@ def test_to_compile_is_not_to_hang(room_of: Callable[[StandIn], EngineRoom]) -> 
     assert room.stalled < 0.1
     go_on.set()
     assert heard.result(30)
+    room.close()
+    assert room.worked < seconds_on_programs() - before, "nor is it work by which anything is forecast"
