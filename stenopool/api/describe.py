@@ -65,7 +65,8 @@ def describe(app: FastAPI) -> None:
 def methods_of(app: FastAPI, path: str) -> list[str]:
     """What can be done with a path, as it is described."""
     found: set[str] = set()
-    for template, operations in app.openapi()["paths"].items():
+    paths = app.openapi()["paths"]
+    for template, operations in ((path, paths[path]),) if path in paths else paths.items():
         if re.fullmatch(re.sub(r"\\\{.*?\\\}", "[^/]+", re.escape(template)), path):
             found |= {method.upper() for method in operations}
     return sorted(found)

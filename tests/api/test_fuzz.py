@@ -10,9 +10,10 @@ from tests.serving import serving
 
 
 def test_the_description_holds(named_farm: HandFarm, tmp_path: Path) -> None:
-    """Statuses, media types, bodies, heads, scopes: in the cases that follow from the description itself."""
+    """Statuses, media types, bodies, heads: in the cases that follow from the description of what most callers ask."""
     with serving(named_farm.farm, tmp_path / "home", api_rate=0) as api:
-        done = fuzz(api, tmp_path, "--phases=coverage", "--seed=1", "--max-time=20")
+        tags = [f"--include-tag={tag}" for tag in ("recordings", "transcripts", "uploads", "search", "events")]
+        done = fuzz(api, tmp_path, "--phases=coverage", "--seed=1", *tags)
 
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
-    assert "Tested: " in done.stdout
+    assert "No issues found" in done.stdout
