@@ -40,9 +40,10 @@ demo: $(VENV)/runtime ## Transcribe the bundled recording with the bundled model
 test: $(VENV)/dev ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# The same facts as against moto, of a server that is no test double; the packages are fetched once.
+# The same facts as against moto, of a server that is no test double; the packages are fetched once. Most of them wait
+# for a server that does not answer: three processes do, and take each other's tests.
 test-s3: $(VENV)/dev ## Test the object store against Ceph (Debian; 70 MB from apt, nothing is installed)
-	$(BIN)/python -m tests.ceph $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -k "not folder" \
+	$(BIN)/python -m tests.ceph $(BIN)/python -m pytest --numprocesses 3 --dist worksteal -k "not folder" \
 		tests/storage tests/faults/test_outage.py
 
 # What is random in it follows from the seed that it prints: make drill DRILL_FLAGS="--seed 42 -k redis"

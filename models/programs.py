@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import pickle
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jax.experimental.serialize_executable import deserialize_and_load, serialize
 from jax.stages import Compiled
 
+from models.compiling import compiling, on_programs
 from stenopool.config import compiler_flags
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "jax-cuda12-plugin", "jax-cuda13-plugin")
@@ -47,50 +47,15 @@ def compiled(jitted: Any, arguments: tuple[Any, ...], name: str, *, of: object, 
             and has no addresses in it.
         devices: that it runs on.
     """
-    global _spent
-    started = time.monotonic()
-    try:
+    with on_programs():
         file = _file(name, of, arguments)
         if file is not None and (known := _read(file, devices)) is not None:
             return known
-        with _without_jaxs_cache(), _compiling():
+        with _without_jaxs_cache(), compiling():
             program: Compiled = jitted.lower(*arguments).compile()
         if file is not None:
             _write(file, program)
         return program
-    finally:
-        _spent += time.monotonic() - started
-
-
-#: Seconds that compiling may take; who waits for longer waits for something that hangs.
-COMPILES_WITHIN = 900.0
-
-#: When this process last began and ended to compile, by the monotonic clock.
-_began = _ended = float("-inf")
-
-#: Seconds that went into programs, compiled or read.
-_spent = 0.0
-
-
-def seconds_on_programs() -> float:
-    """Seconds that this process has spent on programs, compiled or read: once for each, whatever it does with it."""
-    return _spent
-
-
-def last_compiled() -> float:
-    """When this process last compiled something, by the monotonic clock; now, where it is at it, and not for long."""
-    now = time.monotonic()
-    return now if _ended < _began and now - _began < COMPILES_WITHIN else _ended
-
-
-@contextmanager
-def _compiling() -> Iterator[None]:
-    global _began, _ended
-    _began = time.monotonic()
-    try:
-        yield
-    finally:
-        _ended = time.monotonic()
 
 
 @contextmanager

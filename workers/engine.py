@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.engine import Engine
 from stenopool import tracing
 from stenopool.domain import SAMPLE_RATE, Span
 from stenopool.errors import BrokerUnreachable, StenopoolError, UsageError
@@ -28,6 +28,9 @@ from workers.ingest import SamplesGone, has_pcm, read_pcm
 from workers.origins import origin_of
 from workers.patience import patiently
 from workers.room import EngineRoom
+
+if TYPE_CHECKING:
+    from models.engine import Engine
 
 _log = logging.getLogger(__name__)
 

@@ -11,11 +11,14 @@ import time
 from collections import Counter, deque
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from models.compiling import last_compiled, seconds_on_programs
 from models.decoding.requests import Heard, Request
-from models.engine import Engine
-from models.programs import last_compiled, seconds_on_programs
 from stenopool.errors import DeviceFull, EngineError, StenopoolError, UsageError
+
+if TYPE_CHECKING:
+    from models.engine import Engine
 
 
 @dataclass(eq=False, slots=True)

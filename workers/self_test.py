@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.checkpoint import BUNDLED
 from models.decoding.requests import Decoding, Request
-from models.engine import Engine
 from stenopool.errors import EngineError
 from workers.media import Decoder
+
+if TYPE_CHECKING:
+    from models.engine import Engine
 
 
 def self_test(engine: Engine) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,19 +51,27 @@ def files(folder: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in (folder / "programs").iterdir()}
 
 
-def test_the_next_process_finds_them(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A cache that a process has filled, and what it heard; to be left as it is."""
+    folder = tmp_path_factory.mktemp("filled")
+    return folder, hear(folder)
+
+
+def test_the_next_process_finds_them(filled: tuple[Path, str]) -> None:
     """It writes nothing new, and decodes as the first."""
-    first = hear(tmp_path)
-    written = files(tmp_path)
+    folder, first = filled
+    written = files(folder)
 
     assert {name.partition("-")[0] for name in written} == {"fill", "advance"}
-    assert hear(tmp_path) == first
-    assert files(tmp_path) == written
+    assert hear(folder) == first
+    assert files(folder) == written
 
 
-def test_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
+def test_what_is_damaged_is_made_anew(filled: tuple[Path, str], tmp_path: Path) -> None:
     """A file cut short, and one with a bit that is not as it was: neither is run."""
-    first = hear(tmp_path)
+    folder, first = filled
+    shutil.copytree(folder / "programs", tmp_path / "programs")
     whole = {file: file.read_bytes() for file in (tmp_path / "programs").iterdir()}
     for file, content in whole.items():
         middle = len(content) // 2

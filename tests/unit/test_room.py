@@ -13,9 +13,10 @@ import jax
 import numpy as np
 import pytest
 
+from models.compiling import seconds_on_programs
 from models.decoding.requests import Decoding, Heard, Request
 from models.engine import Engine
-from models.programs import compiled, seconds_on_programs
+from models.programs import compiled
 from stenopool.errors import DeviceFull, EngineError, UsageError
 from tests import sounds
 from tests.standin import StandIn, text_of

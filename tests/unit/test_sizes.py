@@ -166,7 +166,7 @@ from workers.prepare import SourceFile
 models.engine.free_memory = lambda _: 10**15  # an estimate that is far too high
 folder, sound = Path(sys.argv[1]), Path(sys.argv[2])
 engine = Engine(
-    find_checkpoint("pocket"), dtype="float32", batch_size=4096, remembered=Remembered(folder / "sizes.json")
+    find_checkpoint("pocket"), dtype="float32", batch_size=1024, remembered=Remembered(folder / "sizes.json")
 )
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 3 * 10**9, used + 3 * 10**9))
@@ -193,7 +193,7 @@ def test_a_full_device_goes_on_with_half(tmp_path: Path, pool_engine: Engine) ->
     assert 8 <= int(slots) <= 512
     assert text == undisturbed.transcripts[0].text
     assert Remembered(tmp_path / "sizes.json").get(place_of("pocket", "float32", ONE)) == Sizes(1, int(slots))
-    assert "pocket: the device has no room for 4096 slots; going on with 2048" in done.stderr
+    assert "pocket: the device has no room for 1024 slots; going on with 512" in done.stderr
 
 
 def test_a_device_without_room_for_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
