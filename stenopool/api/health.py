@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import select
 
 from stenopool.api.caller import TheFarm
+from workers.metrics import render
 
 router = APIRouter(tags=["health"])
 
@@ -29,3 +31,9 @@ def ready(farm: TheFarm, response: Response) -> dict[str, str]:
         response.status_code = 503
         return {"status": "the ledger does not answer"}
     return {"status": "ok"}
+
+
+@router.get("/metrics", include_in_schema=False)
+def metrics(farm: TheFarm) -> Response:
+    """The ledger's figures for Prometheus: counts and ages, no names. A proxy keeps it from whoever is outside."""
+    return Response(render(farm), media_type=CONTENT_TYPE_LATEST)
