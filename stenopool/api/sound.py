@@ -14,7 +14,6 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from scheduler.why import why
 from stenopool.api.caller import Caller, Reader, TheFarm, submission_of
 from stenopool.api.problem import Refused
 from stenopool.api.ranges import Bytes, Unsatisfiable, asked
@@ -23,7 +22,6 @@ from stenopool.domain import SAMPLE_RATE, Span
 from stenopool.errors import UsageError
 from storage.access import Scope
 from storage.desk import Submission
-from storage.situation import Situations
 from storage.strip import Strip, StripPiece
 from workers.farm import Farm
 from workers.sound import Sound, sound_of
@@ -107,13 +105,6 @@ def recording_chunks(
     `total` stretches there are, `limit` of them are told from the `offset`th on. What was skipped lies within a chunk.
     """
     return strip_of(farm, submission_of(farm, caller, id), channel=channel, offset=offset, limit=limit)
-
-
-@router.get("/{id}/why")
-def recording_why(id: Id, farm: TheFarm, caller: Reader) -> list[dict[str, str]]:
-    """Why it has not ended: what it waits for, and what would help; of what has ended, how."""
-    submission = submission_of(farm, caller, id)
-    return [{"reason": one.code, "text": one.text} for one in why(Situations(farm.database).of(submission.id))]
 
 
 def span_between(start: float | None, end: float | None) -> Span | None:

@@ -310,22 +310,11 @@ def test_the_strip_tells_what_becomes_of_each_stretch(desk: Desk) -> None:
     assert desk.told(submission.id, "chunks")["chunks"] == done["chunks"]
 
 
-def test_why_it_has_not_ended(desk: Desk) -> None:
-    """As `stenopool admin why` says it."""
-    submission = desk.farm.submit(2)
-    waits = json.loads(desk.get(submission.id, "why").body)
-    assert waits[0]["reason"] == "no_scheduler"
-    desk.farm.go()
-    [ended] = json.loads(desk.get(submission.id, "why").body)
-    assert ended["reason"] == "ended"
-    assert "it is completed" in ended["text"]
-
-
 def test_nothing_of_another_tenant_is_there(desk: Desk) -> None:
     """Neither sound nor what is drawn; without a key, nothing at all."""
     submission = desk.farm.submit(2, tenant="eve")
     desk.farm.go()
 
-    for what in ("sound", "waveform", "chunks", "why"):
+    for what in ("sound", "waveform", "chunks"):
         assert desk.get(submission.id, what).status == 404
         assert ask(desk.port, f"/v1/recordings/{submission.id}/{what}").status == 401
