@@ -34,7 +34,8 @@ def validate_campaign(request: Request, id: Id, farm: TheFarm, config: TheConfig
     what had a problem is looked at.
     """
     found = campaign_of(farm, caller, id)
-    validator = Validator(fetcher_of(config, size=config.limits.size, seconds=60.0), config.limits)
+    fetcher = fetcher_of(config, size=config.limits.size, seconds=60.0)
+    validator = Validator(fetcher, config.limits, split=found.split)
     if not background_of(request).begin(work_of(id), lambda: validate(farm.campaigns, id, validator)):
         raise Refused(409, f"campaign {id} is being looked at just now")
     Access(farm.database).note(caller.actor, "campaign.validate", f"campaign {id}", tenant=found.tenant)
