@@ -41,7 +41,6 @@ _PROBLEMS = {
     429: "Too much is asked for, or queued; Retry-After says when to come again.",
     460: "What came is not what was sent.",
     500: "Something is wrong here.",
-    501: "This farm cannot do that.",
     503: "A part of the farm does not answer.",
     507: "There is no room left here.",
 }
@@ -103,11 +102,11 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     if path == "/v1/recordings" and method == "post":
         found |= {404, 408, 507}
     if path.startswith("/v1/uploads"):
-        found |= {408, 412, 413, 415, 423, 460, 501, 507}
+        found |= {408, 412, 413, 415, 423, 460, 507}
     if path.endswith("/hits"):
         found.add(404)
     if path.endswith(("/transcript", "/forecast")):
-        found |= {409, 501}
+        found.add(409)
     return sorted(found)
 
 

@@ -132,7 +132,7 @@ def _signed(
     try:
         return farm.store.presign(key, SIGNED_FOR, name)
     except UsageError:
-        raise Refused(501, "this farm keeps its objects in a folder, which gives no URLs: leave redirect out") from None
+        raise Refused(409, "this farm keeps its objects in a folder, which gives no URLs: leave redirect out") from None
 
 
 def _matches(given: str, etag: str) -> bool:

@@ -117,7 +117,7 @@ def presign_upload(wanted: Wanted, farm: TheFarm, uploads: TheUploads, caller: S
         url = farm.store.presign_upload(upload_key(tenant, id), SIGNED_FOR, wanted.size)
     except UsageError:
         raise Refused(
-            501, "this farm keeps its objects in a folder, which gives no URLs: send it to /v1/uploads"
+            409, "this farm keeps its objects in a folder, which gives no URLs: send it to /v1/uploads"
         ) from None
     Access(farm.database).note(caller.actor, "upload.presign", f"upload {id}", tenant=tenant)
     headers = {"Content-Length": str(wanted.size), "Content-Type": "application/octet-stream"}

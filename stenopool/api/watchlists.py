@@ -75,7 +75,7 @@ def list_heard(
     return [_place(one, names[one.transcript], veiled=one.transcript in secret) for one in found]
 
 
-@router.delete("/{id}", status_code=204, response_class=Response)
+@router.delete("/{id:int}", status_code=204, response_class=Response)
 def unwatch_phrase(id: Id, farm: TheFarm, caller: Submitter) -> Response:
     """Watch a phrase no more; where it was heard is forgotten."""
     watch = _watch_of(farm, caller, id)

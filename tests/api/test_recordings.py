@@ -248,7 +248,7 @@ def test_transcripts_in_every_format(api: Served, named_farm: HandFarm) -> None:
     assert "has no version 9" in problem(api.ada.get(where, params={"version": 9}), 404)
     assert "mixed" in problem(api.ada.get(where, params={"channel": 1}), 422)
     assert "unknown format" in problem(api.ada.get(where, params={"format": "doc"}), 422)
-    assert "gives no URLs" in problem(api.ada.get(where, params={"redirect": True}), 501)
+    assert "gives no URLs" in problem(api.ada.get(where, params={"redirect": True}), 409)
     assert "it is cancelled" in problem(api.ada.get(f"/v1/recordings/{waiting.id}/transcript"), 409)
 
 

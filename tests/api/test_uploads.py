@@ -190,7 +190,7 @@ def test_a_file_goes_straight_to_s3_and_comes_straight_from_there(s3_api: Served
 
 def test_a_folder_gives_no_urls(api: Served) -> None:
     """It says what to do instead."""
-    assert "send it to /v1/uploads" in problem(api.ada.post("/v1/uploads/presigned", json={"size": 5}), 501)
+    assert "send it to /v1/uploads" in problem(api.ada.post("/v1/uploads/presigned", json={"size": 5}), 409)
 
 
 def test_what_was_sent_by_a_url_and_never_handed_in_is_collected(named_farm: HandFarm) -> None:
