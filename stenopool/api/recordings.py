@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
 from scheduler.redaction import read_rules
+from scheduler.why import why
 from stenopool.api.caller import Administrator, Caller, Reader, Submitter, TheFarm, submission_of
 from stenopool.api.paging import Cursor, Limit, cursor_of, link_next, read_cursor
 from stenopool.api.problem import Refused
@@ -18,6 +19,7 @@ from stenopool.errors import UsageError
 from storage.access import Access
 from storage.listing import Listing, Which
 from storage.redactions import Redactions
+from storage.situation import Situations
 from storage.steering import KEEP, Steering
 from storage.tables import Lane, SubmissionState
 from workers.farm import Farm
@@ -65,6 +67,13 @@ def show_recording(id: Id, farm: TheFarm, caller: Reader) -> dict[str, Any]:
     """All there is to know of a recording: how far it is, its transcripts, their coverage and versions."""
     found = submission_of(farm, caller, id)
     return full_record_of(farm, found) | more(found)
+
+
+class Why(Shape):
+    """What a recording waits for."""
+
+    reason: str = Field(description="A word for programs.")
+    text: str
 
 
 class Changes(Strict):
@@ -115,6 +124,13 @@ _action(
     "Do again what failed or was cancelled; of what has gaps, only these.",
     "has neither failed nor gaps, nor was it cancelled",
 )
+
+
+@router.get("/{id}/why", response_model=list[Why])
+def explain_recording(id: Id, farm: TheFarm, caller: Reader) -> list[dict[str, Any]]:
+    """Why a recording has not ended: what it waits for, the first thing first."""
+    submission_of(farm, caller, id)
+    return [{"reason": one.code, "text": one.text} for one in why(Situations(farm.database).of(id))]
 
 
 @router.post("/{id}/remerge", response_model=Recording, status_code=202)
