@@ -11,8 +11,7 @@ PYTHON ?= $(firstword $(shell for p in python3.13 python3.12 python3.11 python3;
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup demo test test-s3 drill check reference infra-check parity bench lock clean
-.PHONY: help setup demo test test-s3 drill fuzz check reference parity bench lock clean
+.PHONY: help setup demo test test-s3 test-web pictures drill fuzz check reference infra-check parity bench lock clean
 
 help: ## Print this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,13 +37,20 @@ demo: $(VENV)/runtime ## Transcribe the bundled recording with the bundled model
 
 # In the order of collection, in which the longest files are first (tests/conftest.py): both processes end together.
 test: $(VENV)/dev ## Run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore tests/web
 
 # The same facts as against moto, of a server that is no test double; the packages are fetched once. Most of them wait
 # for a server that does not answer: three processes do, and take each other's tests.
 test-s3: $(VENV)/dev ## Test the object store against Ceph (Debian; 70 MB from apt, nothing is installed)
 	$(BIN)/python -m tests.ceph $(BIN)/python -m pytest --numprocesses 3 --dist worksteal -k "not folder" \
 		tests/storage tests/faults/test_outage.py
+
+# A whole farm, and a browser before it, as a person uses the page; Chromium is fetched once where the PATH has none.
+test-web: $(VENV)/dev ## Test the web page in Chromium (Debian: 130 MB from apt, nothing is installed)
+	$(BIN)/python -m pytest tests/web
+
+pictures: $(VENV)/dev ## Take the pictures of docs/web.md anew, in the same Chromium
+	$(BIN)/python -m docs.make_pictures
 
 # What is random in it follows from the seed that it prints: make drill DRILL_FLAGS="--seed 42 -k redis"
 drill: $(VENV)/dev ## Do to the farm whatever happens to farms, at length (an hour)

@@ -114,7 +114,7 @@ class Access(Transactions):
             row, secret = _new_key(session, name, tenant, wanted, seconds)
             after: dict[str, object] = {"scopes": list(wanted), "expires_at": row.expires_at}
             record(session, by, "key.create", f"key {row.id} ({name})", tenant=tenant, after=after)
-            return _key(row), secret
+            return key_from(row), secret
 
     def rotate(self, by: Actor, id: int, seconds: float, *, tenant: str | None = None) -> tuple[Key, str]:
         """Another key in the place of this one, which is good for so many seconds more. Of `tenant`, if one is given.
@@ -133,7 +133,7 @@ class Access(Transactions):
             record(
                 session, by, "key.rotate", f"key {row.id} ({row.name})", tenant=row.tenant, before=before, after=after
             )
-            return _key(new), secret
+            return key_from(new), secret
 
     def revoke(self, by: Actor, id: int, *, tenant: str | None = None) -> None:
         """Let a key count no more. Of `tenant`, if one is given. Raises Missing where there is no such key."""
@@ -146,15 +146,15 @@ class Access(Transactions):
         """All keys, or a tenant's, the latest first."""
         mine = () if tenant is None else (KeyRow.tenant == tenant,)
         with self._transaction() as session:
-            return [_key(row) for row in session.scalars(select(KeyRow).where(*mine).order_by(KeyRow.id.desc()))]
+            return [key_from(row) for row in session.scalars(select(KeyRow).where(*mine).order_by(KeyRow.id.desc()))]
 
     def key_of(self, secret: str) -> Key | None:
         """The key with this secret, if it counts now."""
         with self._transaction() as session:
-            row = session.scalar(select(KeyRow).where(KeyRow.digest == _digest(secret), *_COUNTS))
+            row = session.scalar(select(KeyRow).where(KeyRow.digest == digest_of(secret), *COUNTS))
             if row is None:
                 return None
-            key = _key(row)
+            key = key_from(row)
             session.execute(
                 update(KeyRow)
                 .where(
@@ -232,7 +232,7 @@ def record(
 
 
 #: A key's row counts now.
-_COUNTS = (
+COUNTS = (
     KeyRow.revoked_at.is_(None),
     or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > database_clock()),
 )
@@ -247,7 +247,7 @@ def _new_key(
         tenant=tenant,
         name=name,
         prefix=secret[:SHOWN],
-        digest=_digest(secret),
+        digest=digest_of(secret),
         scopes=[one.value for one in scopes],
         created_at=now,
         expires_at=None if seconds is None else now + seconds,
@@ -259,13 +259,14 @@ def _new_key(
 
 def _live(session: Session, id: int, tenant: str | None) -> KeyRow:
     mine = () if tenant is None else (KeyRow.tenant == tenant,)
-    row = session.scalar(select(KeyRow).where(KeyRow.id == id, *_COUNTS, *mine).with_for_update())
+    row = session.scalar(select(KeyRow).where(KeyRow.id == id, *COUNTS, *mine).with_for_update())
     if row is None:
         raise Missing(f"there is no key {id} that counts; `stenopool key list` has them all")
     return row
 
 
-def _digest(secret: str) -> str:
+def digest_of(secret: str) -> str:
+    """What the ledger has of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -274,7 +275,8 @@ def _chained(former: str, row: AuditRow) -> str:
     return hashlib.sha256(json.dumps([former, *said], sort_keys=True).encode()).hexdigest()
 
 
-def _key(row: KeyRow) -> Key:
+def key_from(row: KeyRow) -> Key:
+    """A key from its row."""
     return Key(
         id=row.id,
         tenant=row.tenant,

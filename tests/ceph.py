@@ -11,7 +11,6 @@ only looks whether there is a Ceph to be had. Where there is none, one line says
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,12 +25,10 @@ from pathlib import Path
 
 from stenopool.config import Config
 from stenopool.errors import ServerError
+from tests.debian import PYTHON, needed, said_by, unpacked
 from tests.servers import ACCOUNT, S3_SERVER, server_folder
 
 PACKAGES = ("ceph-mon", "ceph-osd", "radosgw")
-
-#: Of Debian, for which the `ceph` command was made.
-PYTHON = Path("/usr/bin/python3")
 
 STARTS_WITHIN = 180.0  # seconds
 GRACE = 10.0  # seconds
@@ -69,58 +66,6 @@ cluster addr = 127.0.0.1
 rgw frontends = beast endpoint=127.0.0.1:{gateway}
 rgw data = {folder}/rgw
 """
-
-
-def apt(folder: Path, *arguments: str, where: Path | None = None) -> str:
-    """What apt-get says, with lists and a cache of its own: the system's stay as they are."""
-    options = {"Dir::State::Lists": f"{folder}/lists", "Dir::Cache": f"{folder}/cache", "APT::Sandbox::User": "root"}
-    for path in ("lists/partial", "cache/archives/partial"):
-        (folder / path).mkdir(parents=True, exist_ok=True)
-    return said_by(["apt-get", "-q", *(f"-o{name}={value}" for name, value in options.items()), *arguments], where)
-
-
-def said_by(command: Sequence[str], where: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """What a command says that succeeds within its time.
-
-    Raises:
-        ServerError: it does not, or is not there.
-    """
-    try:
-        done = subprocess.run(
-            command, cwd=where, env=env, capture_output=True, text=True, check=False, timeout=STARTS_WITHIN
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServerError(f"{command[0]} cannot be used ({error})") from error
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise ServerError(f"{Path(command[0]).name} fails ({lines[-1] if lines else done.returncode})")
-    return done.stdout
-
-
-def needed(folder: Path) -> list[str]:
-    """The packages that are to be had, and are not installed."""
-    if shutil.which("dpkg") is None or not PYTHON.exists():
-        raise ServerError("this is no Debian, whose packages are used")
-    apt(folder, "update", "-oAcquire::Retries=1")
-    asked = apt(folder, "install", "--print-uris", "--yes", "--no-install-recommends", *PACKAGES)
-    return [line.split()[1].partition("_")[0] for line in asked.splitlines() if line.startswith("'")]
-
-
-def programs(folder: Path) -> Path:
-    """Where the packages are unpacked; they are fetched where they are not."""
-    root = folder / "root"
-    if not root.exists():
-        work = folder / uuid.uuid4().hex
-        (work / "packages").mkdir(parents=True)
-        try:
-            apt(folder, "download", *needed(folder), where=work / "packages")
-            for package in sorted((work / "packages").glob("*.deb")):
-                said_by(["dpkg", "-x", str(package), str(work / "root")])
-            (work / "root").rename(root)
-        finally:
-            for rest in (work, folder / "lists", folder / "cache"):
-                shutil.rmtree(rest, ignore_errors=True)
-    return root
 
 
 def free_ports(n: int) -> list[int]:
@@ -264,9 +209,9 @@ def main(command: Sequence[str]) -> int:
     try:
         if not command:
             if not (folder / "root").exists():
-                needed(folder)
+                needed(folder, PACKAGES)
             return 0
-        root = programs(folder)
+        root = unpacked(folder, PACKAGES)
         with (
             server_folder() as data,
             Ceph(root, data) as ceph,

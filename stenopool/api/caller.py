@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from stenopool.api.problem import Refused
 from stenopool.api.rate import Rates
+from stenopool.api.session import HEADER, SAFE, check_own, session_key
 from stenopool.config import Config
 from stenopool.errors import Missing
 from storage.access import Access, Actor, Key, Scope
@@ -81,6 +82,10 @@ def _caller(
     farm: TheFarm,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
 ) -> Caller:
+    if credentials is None and (signed_in := session_key(request, farm.database)) is not None:
+        if request.method not in SAFE:
+            check_own(request, request.headers.get(HEADER))
+        return Caller(key=signed_in, request=request.state.id)
     if credentials is None:
         raise Refused(401, "send a key: Authorization: Bearer sp_...", headers={"WWW-Authenticate": "Bearer"})
     key = Access(farm.database).key_of(credentials.credentials)

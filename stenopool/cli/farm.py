@@ -122,13 +122,28 @@ def _say_ready(config: Config, *, as_json: bool) -> None:
 
     state = json.loads(_state_file(config).read_text())
     places = json.loads(places_file(config).read_text())
+    link = f"{state['url']}/sign-in#link={_link(config, state['key'])}"
     if as_json:
-        click.echo(json.dumps(places | state, indent=2))
+        click.echo(json.dumps(places | state | {"link": link}, indent=2))
         return
     click.echo(f"the farm is ready: {sum(map(len, state['processes'].values()))} processes, all in {config.farm}")
     click.echo(f"its page and its API are at {state['url']}")
-    click.echo(f"their key is {state['key']}")
+    click.echo(f"their key is {state['key']}; signs in once, within an hour: {link}")
     click.echo("hand something in with: stenopool submit FILE --wait")
+
+
+def _link(config: Config, key: str) -> str:
+    """A token that signs in on the page, in the place of the key."""
+    from storage.access import Access
+    from storage.sessions import Sessions
+    from workers.farm import Farm
+
+    farm = Farm.find(config)
+    try:
+        found = Access(farm.database).key_of(key)
+        return "" if found is None else Sessions(farm.database).link(found)
+    finally:
+        farm.close()
 
 
 def _detach(config: Config, *, as_json: bool) -> None:

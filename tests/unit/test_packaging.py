@@ -67,6 +67,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         "models/silero/silero_vad_v6.onnx",
         "models/silero/LICENSE",
         "stenopool/formats/transcript.schema.json",
+        *(f"stenopool/web/static/{name}" for name in ("style.css", "app.js", "player.js", "upload.js", "icon.svg")),
+        *(f"stenopool/web/templates/{name}.html" for name in ("base", "overview", "transcript", "parts/overview")),
         f"stenopool-{__version__}.dist-info/licenses/LICENSE",
         f"stenopool-{__version__}.dist-info/licenses/NOTICE",
         *(f"{package}/py.typed" for package in PACKAGES),
