@@ -214,11 +214,3 @@ def test_an_origin_that_is_none_is_refused(value: str) -> None:
     """Also one that would be everybody."""
     with pytest.raises(UsageError, match=r"^STENOPOOL_API_ORIGINS: .* is no origin; set it to such as https://app.ex"):
         Config.from_env({"STENOPOOL_API_ORIGINS": value})
-
-
-def test_the_readme_lists_the_settings() -> None:
-    """Each with its default, in the words of the table."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    rows = [f"| `{one.name}` | {f'`{one.default}`' if one.default else ''} | {one.help} |" for one in SETTINGS]
-
-    assert [row for row in rows if row.replace("|  |", "| |") not in readme] == []
