@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,3 +128,11 @@ def sign_in(context: BrowserContext, site: Site) -> Page:
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"{site.url}/")
     return page
+
+
+def until(page: Page, expression: str) -> None:
+    """Wait until it is true on the page. Playwright's own way needs what the policy forbids."""
+    deadline = time.monotonic() + 60
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(50)

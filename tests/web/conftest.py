@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from tests import browsing
 from tests.browsing import Open, Site
+
+# A slow machine fails no test: what is expected comes sooner or later.
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browsing import Open, Site
+from tests.browsing import Open, Site, until
 
 #: Text that is too faint: WCAG's contrast of it and what is behind it is less than 4.5.
 FAINT = """() => {
@@ -160,7 +160,7 @@ def test_all_is_reached_by_keys(visit: Open, site: Site, meeting: int) -> None:
     assert all(re.fullmatch(r"\d+:\d\d", one) for one in reached[-2:])
     page.keyboard.press("Enter")
     at = page.evaluate("parseFloat(location.hash.slice(3))")
-    page.wait_for_function(f"Math.abs(document.getElementById('sound').currentTime - {at}) < 0.2")
+    until(page, f"Math.abs(document.getElementById('sound').currentTime - {at}) < 0.2")
     unnamed = page.evaluate("""() => [...document.querySelectorAll('button, a, input:not([type=hidden]), select')]
         .filter((one) => !(one.ariaLabel || one.textContent.trim() || one.labels?.length))
         .map((one) => one.outerHTML)""")

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browsing import Open, Site
+from tests.browsing import Open, Site, until
 
 #: What is heard just now, in seconds.
 NOW = "document.getElementById('sound').currentTime"
@@ -15,7 +15,7 @@ NOW = "document.getElementById('sound').currentTime"
 def ready(page: Page, site: Site, id: int, rest: str = "") -> None:
     """Open a transcript, and wait until its sound can be played."""
     page.goto(f"{site.url}/recordings/{id}/transcript{rest}")
-    page.wait_for_function("document.getElementById('sound').readyState >= 1")
+    until(page, "document.getElementById('sound').readyState >= 1")
 
 
 def test_a_word_that_is_clicked_is_heard(visit: Open, site: Site, meeting: int) -> None:
@@ -27,11 +27,11 @@ def test_a_word_that_is_clicked_is_heard(visit: Open, site: Site, meeting: int) 
 
     word.click()
 
-    page.wait_for_function(f"{NOW} >= {at}")
+    until(page, f"{NOW} >= {at}")
     assert at <= page.evaluate(NOW) < at + 20
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
     expect(page.locator("#text .now")).to_have_count(1)
-    page.wait_for_function(f"document.querySelector('#text .now').dataset.t > {at}")
+    until(page, f"document.querySelector('#text .now').dataset.t > {at}")
     page.keyboard.press("Space")
     expect(page.get_by_role("button", name="Play")).to_be_visible()
     marked = float(page.locator("#text .now").get_attribute("data-t") or "")
@@ -42,19 +42,19 @@ def test_keys_play_and_seek(visit: Open, site: Site, meeting: int) -> None:
     """Space, arrows; where something is typed they are letters."""
     page = visit()
     ready(page, site, meeting, "#t=20")
-    page.wait_for_function(f"{NOW} >= 19.9")
+    until(page, f"{NOW} >= 19.9")
 
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function(f"Math.abs({NOW} - 15) < 0.2")
+    until(page, f"Math.abs({NOW} - 15) < 0.2")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"Math.abs({NOW} - 20) < 0.2")
+    until(page, f"Math.abs({NOW} - 20) < 0.2")
     page.keyboard.press("/")
     page.keyboard.type("the n p")
     expect(page.get_by_label("Search in this transcript")).to_have_value("the n p")
     assert page.evaluate("document.getElementById('sound').paused")
     page.keyboard.press("Escape")
     page.keyboard.press("Space")
-    page.wait_for_function("!document.getElementById('sound').paused")
+    until(page, "!document.getElementById('sound').paused")
 
 
 def test_the_waveform_is_drawn_and_seeks(visit: Open, site: Site, meeting: int) -> None:
@@ -69,16 +69,16 @@ def test_the_waveform_is_drawn_and_seeks(visit: Open, site: Site, meeting: int) 
         for (let i = 3; i < pixels.length; i += 4) n += pixels[i] > 0;
         return n / (pixels.length / 4);
     }"""
-    page.wait_for_function(f"({drawn})() > 0.1")
+    until(page, f"({drawn})() > 0.1")
     box = wave.bounding_box()
     assert box is not None
 
     wave.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
 
-    page.wait_for_function(f"Math.abs({NOW} - 20) < 0.5")
+    until(page, f"Math.abs({NOW} - 20) < 0.5")
     expect(wave).to_have_attribute("aria-valuenow", re.compile("19|20"))
     wave.press("Home")
-    page.wait_for_function(f"{NOW} === 0")
+    until(page, f"{NOW} === 0")
     expect(wave).to_have_attribute("aria-valuetext", "0:00")
 
 
@@ -95,7 +95,7 @@ def test_hits_within_are_counted_and_gone_through(visit: Open, site: Site, meeti
     page.keyboard.press("Enter")
     expect(page.locator("#count")).to_have_text(f"1 of {n}")
     first = float(page.locator("#text .here").first.get_attribute("data-t") or "")
-    page.wait_for_function(f"Math.abs({NOW} - {first}) < 0.2")
+    until(page, f"Math.abs({NOW} - {first}) < 0.2")
     page.keyboard.press("Escape")
     page.keyboard.press("n")
     expect(page.locator("#count")).to_have_text(f"2 of {n}")
@@ -103,7 +103,7 @@ def test_hits_within_are_counted_and_gone_through(visit: Open, site: Site, meeti
     page.keyboard.press("p")
     expect(page.locator("#count")).to_have_text(f"{n} of {n}")
     last = float(page.locator("#text .here").first.get_attribute("data-t") or "")
-    page.wait_for_function(f"Math.abs({NOW} - {last}) < 0.2")
+    until(page, f"Math.abs({NOW} - {last}) < 0.2")
     page.get_by_label("Search in this transcript").fill("zebra")
     expect(page.locator("#count")).to_have_text("0 hits")
     expect(page.locator("#text .hit")).to_have_count(0)
@@ -121,8 +121,8 @@ def test_a_hit_in_the_archive_opens_the_player_there(visit: Open, site: Site, me
     link.click()
 
     page.wait_for_url("**/transcript#t=*")
-    page.wait_for_function("document.getElementById('sound').readyState >= 1")
-    page.wait_for_function(f"Math.abs({NOW} - {at}) < 0.2")
+    until(page, "document.getElementById('sound').readyState >= 1")
+    until(page, f"Math.abs({NOW} - {at}) < 0.2")
     expect(page.locator("#text .now")).to_be_in_viewport()
 
 
