@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stenopool.cli.api import actor
+from stenopool.cli.actor import actor
 from stenopool.cli.transcribe import FAILED, OK
 from stenopool.config import Config
 from stenopool.errors import StenopoolError, UsageError

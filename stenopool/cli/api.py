@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenopool.cli.actor import actor
 from stenopool.cli.farm import SUPERVISED, supervise
 from stenopool.config import Config
 
 if TYPE_CHECKING:
-    from storage.access import Access, Actor, Key
+    from storage.access import Access, Key
 
 SCOPES = ("submit", "read", "admin")
 
@@ -74,13 +73,6 @@ def _access() -> Iterator[Access]:
         yield Access(farm.database)
     finally:
         farm.close()
-
-
-def actor() -> Actor:
-    """Whoever gives the command, as the audit log names them."""
-    from storage.access import Actor
-
-    return Actor(f"{getpass.getuser()}@{socket.gethostname()}")
 
 
 @click.group()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stenopool.cli.actor import note
 from stenopool.cli.channels import speakers_option
 from stenopool.cli.transcribe import FAILED, INCOMPLETE, OK, clock, formats_option, output_stems
 from stenopool.config import Config
@@ -239,6 +240,7 @@ def _change(name: str, done: str, not_done: str, help: str) -> click.Command:
             method: Callable[[int], bool] = getattr(farm.desk, name)
             for id in dict.fromkeys(ids):
                 if method(id):
+                    note(farm, f"submission.{name}", id)
                     click.echo(f"{id} {done}")
                 else:
                     click.echo(f"stenopool: {id} {not_done}", err=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import re
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from stenopool.cli.actor import actor, note
 from stenopool.cli.transcribe import FAILED, OK
 from stenopool.config import Config
 from stenopool.errors import LegalHold, StenopoolError, UsageError
@@ -46,15 +44,6 @@ def _farm(config: Config) -> Iterator[Farm]:
         farm.close()
 
 
-def asker() -> str:
-    """Who asks: the account on this machine."""
-    try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # in a container with a user that no passwd file knows
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"
-
-
 @click.command(no_args_is_help=True)
 @_IDS
 @click.option("--reason", help="Kept with the receipt.")
@@ -81,7 +70,8 @@ def delete(ids: Sequence[int], reason: str | None, receipt: Path | None, as_json
         begun = []
         for id in dict.fromkeys(ids):
             try:
-                eraser.erasing.begin(id, by=asker(), reason=reason)
+                eraser.erasing.begin(id, by=actor().who, reason=reason)
+                note(farm, "submission.delete", id, {"reason": reason})
                 begun.append(id)
             except StenopoolError as error:
                 if not isinstance(error, LegalHold) and error.retryable:
@@ -134,7 +124,8 @@ def hold(ids: Sequence[int], reason: str | None) -> None:
         keeping = Keeping(farm.database)
         for id in dict.fromkeys(ids):
             try:
-                keeping.hold(id, by=asker(), reason=reason)
+                keeping.hold(id, by=actor().who, reason=reason)
+                note(farm, "submission.hold", id, {"reason": reason})
                 click.echo(f"{id} is held")
             except StenopoolError as error:
                 click.echo(f"stenopool: {error}", err=True)
@@ -158,6 +149,7 @@ def release(ids: Sequence[int]) -> None:
         keeping = Keeping(farm.database)
         for id in dict.fromkeys(ids):
             if keeping.release(id):
+                note(farm, "submission.release", id)
                 click.echo(f"{id} is released")
             else:
                 click.echo(f"stenopool: {id} is not held", err=True)
@@ -190,6 +182,7 @@ def set_(tenant: str, **periods: str | None) -> None:
     Example:
       stenopool retention set --tenant ada --source 7d --pcm 0 --chunks 30d --transcript 400d
     """
+    from storage.access import Access
     from storage.keeping import Keeping
 
     given: dict[str, Any] = {name: period_of(text, name) for name, text in periods.items() if text is not None}
@@ -199,6 +192,7 @@ def set_(tenant: str, **periods: str | None) -> None:
         keeping = Keeping(farm.database)
         kept = replace(keeping.retention(tenant), **given)
         keeping.set(kept)
+        Access(farm.database).note(actor(), "retention.set", f"tenant {tenant}", tenant=tenant, after=given)
     _show([kept])
 
 

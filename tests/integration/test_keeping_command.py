@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from stenopool.cli.actor import actor
 from stenopool.cli.keeping import period_of
 from stenopool.errors import UsageError
+from storage.access import Access
 from tests.farms import HandFarm, command
 
 
@@ -89,3 +91,26 @@ def test_what_is_no_period(text: str) -> None:
     """Nobody guesses its unit."""
     with pytest.raises(UsageError, match=f"^--source {text}"):
         period_of(text, "source")
+
+
+def test_what_changes_a_submission_is_in_the_audit_log(named_farm: HandFarm) -> None:
+    """With who did it; what did nothing is not."""
+    done, waiting = named_farm.submit(), named_farm.submit()
+    for name in ("pause", "resume", "cancel", "cancel", "retry"):
+        command(name, str(waiting.id))
+    command("hold", str(done.id), "--reason", "case 12")
+    command("release", str(done.id))
+    command("retention", "set", "--tenant", "ada", "--pcm", "30d")
+    command("delete", str(done.id), "--reason", "asked for")
+
+    entries = Access(named_farm.farm.database).entries()[::-1]
+
+    assert [(one.action, one.subject) for one in entries] == [
+        *((f"submission.{name}", f"submission {waiting.id}") for name in ("pause", "resume", "cancel", "retry")),
+        ("submission.hold", f"submission {done.id}"),
+        ("submission.release", f"submission {done.id}"),
+        ("retention.set", "tenant ada"),
+        ("submission.delete", f"submission {done.id}"),
+    ]
+    assert {one.who for one in entries} == {actor().who}
+    assert entries[-1].after == {"reason": "asked for"}
