@@ -132,8 +132,10 @@ class Dispatcher:
         failing = False
         while not stop.is_set():
             try:
-                self.done.leading = self._leadership.held()
+                led, self.done.leading = self.done.leading, self._leadership.held()
                 if self.done.leading:
+                    if not led:
+                        _log.info("this scheduler leads now")
                     self.tick()
                 else:  # whoever leads has looked
                     self._looked = time.monotonic()
