@@ -13,6 +13,7 @@ from scheduler.sources import Kind, kind_of
 from stenopool.domain import Options
 from stenopool.errors import UsageError
 from stenopool.options import options_of
+from storage.campaigns import Plan
 from storage.desk import Order, Submission
 from storage.foreign import read_foreign
 from storage.keys import source_key
@@ -46,6 +47,24 @@ class Terms:
     priority: int
     #: Seconds from now.
     deadline: float | None
+
+    def plan(self, name: str, budget: float | None) -> Plan:
+        """A campaign of that name, all of which is done so, within so many hours of engines."""
+        return Plan(
+            tenant=self.tenant,
+            name=name,
+            model=self.model,
+            options=asdict(self.options),
+            split=self.split,
+            speakers=self.speakers,
+            destination=self.destination,
+            formats=self.formats,
+            redact=self.redact,
+            lane=Lane[self.lane.upper()],
+            priority=self.priority,
+            deadline=self.deadline,
+            budget=budget,
+        )
 
     def how(self, item: Item) -> dict[str, Any]:
         """What makes other work of the same recording."""

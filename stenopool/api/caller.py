@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -127,17 +127,33 @@ def refuse(farm: Farm, caller: Caller, subject: str, tenant: str, missing: str) 
     return Missing(missing)
 
 
-def submission_of(farm: Farm, caller: Caller, id: int) -> Submission:
-    """A submission that is there for the caller; who asks for another's is told that there is none, and noted.
+class Owned(Protocol):
+    """What is a tenant's."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose."""
+
+
+_Owned = TypeVar("_Owned", bound=Owned)
+
+
+def owned(farm: Farm, caller: Caller, subject: str, find: Callable[[], _Owned], missing: str) -> _Owned:
+    """What is found, if it is there for the caller; who asks for another's is told that there is none, and noted.
 
     Raises:
         Missing: there is none, for all that the caller is told.
     """
-    missing = f"there is no recording {id}; GET /v1/recordings lists them"
     try:
-        found = farm.desk.submission(id)
+        found = find()
     except Missing:
         raise Missing(missing) from None
     if not caller.may_see(found.tenant):
-        raise refuse(farm, caller, f"submission {id}", found.tenant, missing)
+        raise refuse(farm, caller, subject, found.tenant, missing)
     return found
+
+
+def submission_of(farm: Farm, caller: Caller, id: int) -> Submission:
+    """A submission that is there for the caller. Raises Missing where there is none, for all that they are told."""
+    missing = f"there is no recording {id}; GET /v1/recordings lists them"
+    return owned(farm, caller, f"submission {id}", lambda: farm.desk.submission(id), missing)

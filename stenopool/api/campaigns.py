@@ -15,7 +15,7 @@ from scheduler.items import Item
 from scheduler.podcast import MOST_BYTES
 from scheduler.sources import Kind, kind_of, name_of
 from stenopool.api.background import Background
-from stenopool.api.caller import Caller, Reader, Submitter, TheConfig, TheFarm, refuse
+from stenopool.api.caller import Caller, Reader, Submitter, TheConfig, TheFarm, owned
 from stenopool.api.paging import Cursor, Limit, cursor_of, link_next, read_cursor
 from stenopool.api.problem import Refused
 from stenopool.api.shapes import Shape
@@ -33,11 +33,10 @@ from stenopool.api.terms import (
     terms_of,
 )
 from stenopool.config import Config
-from stenopool.errors import Missing, UsageError
+from stenopool.errors import UsageError
 from storage.access import Access
 from storage.campaign_progress import DUPLICATE
-from storage.campaigns import Campaign, Plan
-from storage.tables import Lane
+from storage.campaigns import Campaign
 from workers.farm import Farm
 from workers.fetch import Bounds, Fetcher
 from workers.hand_in import Terms, check_item, options_for
@@ -138,13 +137,7 @@ class ProblemPage(Shape):
 def campaign_of(farm: Farm, caller: Caller, id: int) -> Campaign:
     """A campaign that is there for the caller. Raises Missing where there is none, for all that they are told."""
     missing = f"there is no campaign {id}; GET /v1/campaigns lists them"
-    try:
-        found = farm.campaigns.get(id)
-    except Missing:
-        raise Missing(missing) from None
-    if not caller.may_see(found.tenant):
-        raise refuse(farm, caller, f"campaign {id}", found.tenant, missing)
-    return found
+    return owned(farm, caller, f"campaign {id}", lambda: farm.campaigns.get(id), missing)
 
 
 def background_of(request: Request) -> Background:
@@ -224,23 +217,8 @@ def create_campaign(
     """
     terms = terms_of(plan, caller, farm, config)
     items = [item_of(one, terms, caller) for one in plan.items]
-    wanted = Plan(
-        tenant=terms.tenant,
-        name=plan.name,
-        model=terms.model,
-        options=asdict(terms.options),
-        split=terms.split,
-        speakers=terms.speakers,
-        destination=terms.destination,
-        formats=terms.formats,
-        redact=terms.redact,
-        lane=Lane[terms.lane.upper()],
-        priority=terms.priority,
-        deadline=terms.deadline,
-        budget=plan.budget,
-    )
     _check_feeds(plan.feeds)
-    found = farm.campaigns.create(wanted)
+    found = farm.campaigns.create(terms.plan(plan.name, plan.budget))
     Access(farm.database).note(caller.actor, "campaign.create", f"campaign {found.id}", tenant=found.tenant)
     new = _list(request, farm, config, found, items, plan.feeds)
     response.headers["Location"] = f"/v1/campaigns/{found.id}"

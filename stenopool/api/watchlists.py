@@ -7,11 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
-from stenopool.api.caller import Caller, Reader, Submitter, TheFarm, refuse
+from stenopool.api.caller import Caller, Reader, Submitter, TheFarm, owned
 from stenopool.api.shapes import Shape
 from stenopool.api.terms import Line, Strict, Tenant
 from stenopool.domain import SAMPLE_RATE
-from stenopool.errors import Missing
 from storage.access import Access
 from storage.redactions import Redactions
 from storage.search import Search
@@ -86,13 +85,7 @@ def unwatch_phrase(id: Id, farm: TheFarm, caller: Submitter) -> Response:
 
 def _watch_of(farm: Farm, caller: Caller, id: int) -> Watch:
     missing = f"there is no watched phrase {id}; GET /v1/watchlist lists them"
-    try:
-        found = Watching(farm.database).watch(id)
-    except Missing:
-        raise Missing(missing) from None
-    if not caller.may_see(found.tenant):
-        raise refuse(farm, caller, f"watch {id}", found.tenant, missing)
-    return found
+    return owned(farm, caller, f"watch {id}", lambda: Watching(farm.database).watch(id), missing)
 
 
 def _place(one: WatchHit, name: str, *, veiled: bool) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field
 
-from stenopool.api.caller import Administrator, Caller, TheConfig, TheFarm, refuse
+from stenopool.api.caller import Administrator, Caller, TheConfig, TheFarm, owned
 from stenopool.api.paging import Cursor, Limit, cursor_of, link_next, read_cursor
 from stenopool.api.shapes import Shape
 from stenopool.api.terms import Strict, Tenant, Url
 from stenopool.config import Config
-from stenopool.errors import Missing, UsageError
+from stenopool.errors import UsageError
 from storage.access import Access
 from storage.tables import Heard, SubmissionState
 from storage.webhook_tables import DeliveryState
@@ -205,13 +205,7 @@ def _post(config: Config) -> Post:
 
 def _endpoint_of(farm: Farm, caller: Caller, id: int) -> Endpoint:
     missing = f"there is no webhook {id}; GET /v1/webhooks lists them"
-    try:
-        found = Webhooks(farm.database).endpoint(id)
-    except Missing:
-        raise Missing(missing) from None
-    if not caller.may_see(found.tenant):
-        raise refuse(farm, caller, f"webhook {id}", found.tenant, missing)
-    return found
+    return owned(farm, caller, f"webhook {id}", lambda: Webhooks(farm.database).endpoint(id), missing)
 
 
 def _note(farm: Farm, caller: Caller, action: str, endpoint: Endpoint, after: dict[str, object] | None = None) -> None:

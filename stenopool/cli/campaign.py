@@ -21,7 +21,7 @@ from stenopool.errors import UsageError
 
 if TYPE_CHECKING:
     from scheduler.items import Item
-    from storage.campaigns import Campaign, Plan
+    from storage.campaigns import Campaign
     from workers.farm import Farm
     from workers.hand_in import Terms
 
@@ -92,34 +92,13 @@ def create(
         raise UsageError(f"{name!r}: a campaign's name has 1 to 100 letters")
     items = [*_expanded(sources), *(listed_in(manifest, terms) if manifest else ())]
     with farm_at_hand() as farm:
-        found = farm.campaigns.create(_plan(name, agreed(terms, farm), arguments["budget"]))
+        found = farm.campaigns.create(agreed(terms, farm).plan(name, arguments["budget"]))
         new = _list(farm, found, [_own(item, terms) for item in items])
         for url in feeds:
             new += _follow(farm, found, url)
         farm.campaigns.listed(found.id)
         total = sum(farm.progress.of(found.id, 0).states.values())
     click.echo(f"{name}: {new} new, {total} in all")
-
-
-def _plan(name: str, terms: Terms, budget: float | None) -> Plan:
-    from storage.campaigns import Plan
-    from storage.tables import Lane
-
-    return Plan(
-        tenant=terms.tenant,
-        name=name,
-        model=terms.model,
-        options=asdict(terms.options),
-        split=terms.split,
-        speakers=terms.speakers,
-        destination=terms.destination,
-        formats=terms.formats,
-        redact=terms.redact,
-        lane=Lane[terms.lane.upper()],
-        priority=terms.priority,
-        deadline=terms.deadline,
-        budget=budget,
-    )
 
 
 def _expanded(sources: Sequence[str]) -> Iterator[Item]:
