@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from stenopool import logs
 from stenopool.logs import _Json, _note, about, without_secrets
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +46,9 @@ def line_of(message: str, *arguments: object, error: BaseException | None = None
     return line
 
 
-def test_a_line_says_what_it_is_about() -> None:
+def test_a_line_says_what_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the thread is at, and what the line itself names, which goes before; another thread's is not its own."""
+    monkeypatch.setattr(logs, "_process", {})  # other tests are workers, too
     seen = []
     with about(submission=7, campaign=None), about(transcript=3):
         seen.append(line_of("chunk %d", 5, chunk=5, transcript=4))
