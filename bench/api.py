@@ -125,6 +125,7 @@ def main() -> None:
         access = Access(storm.farm.database)
         _, secret = access.create(Actor("bench"), "bench", tenant=None, scopes=["read"])
         storm.hand_in(10, seconds=4_000)
+        storm.farm.desk.set_tenant("archive")
         backlog(storm.farm, RECORDINGS, tenant="archive")
         storm.workers(2)
         with served(places, home, arguments.processes) as port:
