@@ -151,19 +151,20 @@ class Access(Transactions):
     def key_of(self, secret: str) -> Key | None:
         """The key with this secret, if it counts now."""
         with self._transaction() as session:
-            row = session.scalar(select(KeyRow).where(KeyRow.digest == digest_of(secret), *COUNTS))
-            if row is None:
+            found = session.execute(
+                select(KeyRow, database_clock()).where(KeyRow.digest == digest_of(secret), *COUNTS)
+            ).one_or_none()
+            if found is None:
                 return None
+            row, now = found
             key = key_from(row)
-            session.execute(
-                update(KeyRow)
-                .where(
-                    KeyRow.id == row.id,
-                    or_(KeyRow.used_at.is_(None), KeyRow.used_at < database_clock() - USED_EVERY),
+            if row.used_at is None or row.used_at < now - USED_EVERY:
+                session.execute(
+                    update(KeyRow)
+                    .where(KeyRow.id == row.id)
+                    .values(used_at=now)
+                    .execution_options(synchronize_session=False)
                 )
-                .values(used_at=database_clock())
-                .execution_options(synchronize_session=False)
-            )
             return key
 
     # The audit log
