@@ -261,8 +261,9 @@ def free_port(host: str, port: int) -> int:
             found: int = server.getsockname()[1]
             return found
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # Python repeats the address
         raise UsageError(
-            f"{host}:{port}: cannot be listened at ({error.strerror}); name another with --host or --port"
+            f"{host}:{port}: cannot be listened at ({reason}); name another with --host or --port"
         ) from None
 
 
