@@ -354,3 +354,15 @@ def test_other_methods_and_paths(api: Served, method: str) -> None:
     problem(answer, 405)
     assert "GET" in answer.headers["allow"]
     problem(api.ada.request(method, "/v1/nothing"), 404)
+
+
+def test_the_page_finds_what_the_api_finds(api: Served, named_farm: HandFarm) -> None:
+    """For who may not see all: what nobody redacted, and what is left of the rest."""
+    done = named_farm.submit(4)
+    named_farm.go()
+    with api.anybody() as reader:
+        reader.post("/sign-in", data={"key": api.key("ada", ["read"])})
+        assert done.name in reader.get("/search", params={"q": "first0"}).text
+        api.ada.post(f"/v1/recordings/{done.id}/redact", json={"terms": ["first0"]})
+        assert done.name not in reader.get("/search", params={"q": "first0"}).text
+        assert done.name in reader.get("/search", params={"q": "first1"}).text
