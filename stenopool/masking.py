@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from stenopool.domain import Segment
+from stenopool.timing import span_of
 
 
 class Mask(NamedTuple):
@@ -42,3 +45,21 @@ def join_masks(masks: Iterable[Mask]) -> list[Mask]:
         else:
             joined.append(mask)
     return joined
+
+
+def carried(masks: Iterable[Mask], former: Sequence[Segment], segments: Sequence[Segment]) -> list[Mask]:
+    """Masks of a transcript for another version of it: on the same text, or on all that was said at that time."""
+    same = {(one.span, one.text): at for at, one in enumerate(segments)}
+    found, changed = [], []
+    for mask in masks:
+        was = former[mask.segment]
+        at = same.get((was.span, was.text))
+        if at is None:
+            changed.append((span_of(was, mask.start, mask.end), mask.kind))
+        else:
+            found.append(mask._replace(segment=at))
+    for at, one in enumerate(segments if changed else ()):
+        kinds = [kind for span, kind in changed if span.intersection(one.span)]
+        if kinds:
+            found.append(Mask(at, len(one.text) - len(one.text.lstrip()), len(one.text), kinds[0]))
+    return join_masks(found)

@@ -8,9 +8,10 @@ from sqlalchemy import and_, select, union
 from sqlalchemy.orm import aliased
 
 from stenopool.masking import Mask, join_masks
+from storage.conditions import same_work
 from storage.database import database_clock
-from storage.search_index import index_transcript
-from storage.tables import PassageRow, RedactionRow, SubmissionRow, SubmissionTranscriptRow, TranscriptRow
+from storage.search_index import carry_redactions, index_transcript
+from storage.tables import COMPLETED, PassageRow, RedactionRow, SubmissionRow, SubmissionTranscriptRow, TranscriptRow
 from storage.transactions import Transactions
 
 
@@ -20,14 +21,16 @@ class Redactions(Transactions):
     def keep(self, transcript: int, masks: Iterable[Mask]) -> list[Mask]:
         """These masks, too, are to be on a transcript, in files and in search; returns all that are.
 
-        Whoever is redacted once stays so: a second redaction by other rules takes nothing away.
+        Whoever is redacted once stays so: a second redaction by other rules takes nothing away, nor does another
+        version of the transcript, before or after.
         """
         with self._transaction() as session:
             self._alone(session, f"redaction {transcript}")
             row = session.get(TranscriptRow, transcript)
             if row is None:  # deleted meanwhile
                 return []
-            kept = session.get(RedactionRow, transcript)
+            self._alone(session, f"index {row.tenant} {row.recording_id} {row.work_digest}")
+            kept = session.get(RedactionRow, transcript, populate_existing=True)
             before = [] if kept is None else [Mask._make(mask) for mask in kept.masks]
             joined = join_masks([*before, *masks])
             if kept is not None and joined == before:
@@ -37,10 +40,15 @@ class Redactions(Transactions):
                 session.add(kept)
             kept.masks = [list(mask) for mask in joined]
             session.flush()
-            self._alone(session, f"index {row.tenant} {row.recording_id} {row.work_digest}")
-            shown = select(PassageRow.id).where(PassageRow.transcript_id == transcript).limit(1)
-            if session.scalar(shown) is not None:
-                index_transcript(session, row)
+            for version in session.scalars(
+                select(TranscriptRow).where(
+                    same_work(row.tenant, row.recording_id, row.work_digest), TranscriptRow.state.in_(COMPLETED)
+                )
+            ).all():
+                if session.scalar(select(PassageRow.id).where(PassageRow.transcript_id == version.id).limit(1)):
+                    index_transcript(session, version)
+                elif version.id != row.id:
+                    carry_redactions(session, version)
             return joined
 
     def masks(self, transcript: int) -> list[Mask] | None:

@@ -6,15 +6,17 @@ it up, fails, or is cancelled. It looks at what is, not at what changed, so it m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, bindparam, cast, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import REGCONFIG
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, aliased
 
-from stenopool.masking import Mask
+from stenopool.domain import Segment
+from stenopool.masking import Mask, carried, join_masks
 from storage.conditions import SHOWABLE, same_work
+from storage.database import database_clock
 from storage.passages import CONFIGS, SIMPLE, passages_of
 from storage.records import read_document
 from storage.tables import (
@@ -58,8 +60,8 @@ def index_again(session: Session, transcript: int) -> None:
 def index_transcript(session: Session, row: TranscriptRow) -> None:
     """Its passages anew, as its document and its redaction have them now."""
     session.execute(delete(PassageRow).where(PassageRow.transcript_id == row.id))
-    segments, _ = read_document({"segments": [], "coverage": [], **(row.document or {})})
-    redaction = session.get(RedactionRow, row.id, populate_existing=True)
+    segments = _segments(row)
+    redaction = carry_redactions(session, row)
     masks: dict[int, list[Mask]] | None = None
     if redaction is not None:
         masks = {}
@@ -92,6 +94,40 @@ def index_transcript(session: Session, row: TranscriptRow) -> None:
             {name: bindparam(name) for name in rows[0] if name not in ("by", "said")} | {"words": words}
         )
     session.connection().execute(table, rows)
+
+
+def carry_redactions(session: Session, row: TranscriptRow) -> RedactionRow | None:
+    """The redaction of a version, with what other versions of the same work hide: what is redacted once stays so.
+
+    Whoever calls has the lock of the work's index.
+    """
+    kept = session.get(RedactionRow, row.id, populate_existing=True)
+    others = session.execute(
+        select(TranscriptRow, RedactionRow.masks)
+        .join(RedactionRow, RedactionRow.transcript_id == TranscriptRow.id)
+        .where(same_work(row.tenant, row.recording_id, row.work_digest), TranscriptRow.id != row.id)
+        .order_by(TranscriptRow.generation)
+    ).all()
+    segments = _segments(row) if others else ()
+    found = [
+        mask
+        for other, masks in others
+        if other.document is not None
+        for mask in carried(map(Mask._make, masks), _segments(other), segments)
+    ]
+    before = [] if kept is None else [Mask._make(mask) for mask in kept.masks]
+    joined = join_masks([*before, *found])
+    if joined != before:
+        if kept is None:
+            kept = RedactionRow(transcript_id=row.id, masks=[], at=database_clock())
+            session.add(kept)
+        kept.masks = [list(mask) for mask in joined]
+        session.flush()
+    return kept
+
+
+def _segments(row: TranscriptRow) -> Sequence[Segment]:
+    return read_document({"segments": [], "coverage": [], **(row.document or {})})[0]
 
 
 def make_trigrams(connection: Connection) -> bool:

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from stenopool.api.problem import Refused
+from stenopool.api.problem import Refused, said_of
 from stenopool.errors import StenopoolError
 
 _log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Background:
         try:
             work()
         except StenopoolError as error:
-            failed = str(error)
+            failed = said_of(error)[1]
             _log.warning("%s: %s", what, error)
         except Exception:
             failed = "something is wrong here; the log says what"

@@ -82,13 +82,14 @@ def _caller(
     farm: TheFarm,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
 ) -> Caller:
-    if credentials is None and (signed_in := session_key(request, farm.database)) is not None:
+    if credentials is None:
+        key = session_key(request, farm.database)
+        if key is None:
+            raise Refused(401, "send a key: Authorization: Bearer sp_...", headers={"WWW-Authenticate": "Bearer"})
         if request.method not in SAFE:
             check_own(request, request.headers.get(HEADER))
-        return Caller(key=signed_in, request=request.state.id)
-    if credentials is None:
-        raise Refused(401, "send a key: Authorization: Bearer sp_...", headers={"WWW-Authenticate": "Bearer"})
-    key = Access(farm.database).key_of(credentials.credentials)
+    else:
+        key = Access(farm.database).key_of(credentials.credentials)
     if key is None:
         raise Refused(
             401,

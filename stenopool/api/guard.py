@@ -23,7 +23,7 @@ MOST_JSON = 8 << 20
 DRAINED_FOR = 1.0
 
 #: What takes other bodies than JSON, and bounds them itself.
-STREAMED = re.compile(r"/v1/(recordings|uploads(/[^/]*)?|audio/.*)")
+STREAMED = re.compile(r"/v1/(recordings|uploads(/(?!presigned$)[^/]*)?|audio/.*)")
 
 #: What a caller may name a request, to find it again in logs and in the audit log.
 _REQUEST = re.compile(r"[\w.:-]{1,64}")

@@ -13,7 +13,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-def alive() -> dict[str, str]:
+async def alive() -> dict[str, str]:  # without a thread: that all are taken is no reason to end it
     """This process answers."""
     return {"status": "ok"}
 

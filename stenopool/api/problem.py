@@ -77,6 +77,20 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, 
     return JSONResponse(about | more, status, headers=headers, media_type="application/problem+json")
 
 
+#: What is told in the place of errors that may name hosts and folders: those are for the operator.
+_SAID = {
+    500: "something is wrong here; the log says what",
+    503: "a part of the farm does not answer; try later",
+    507: "there is no room left here; try later",
+}
+
+
+def said_of(error: StenopoolError) -> tuple[int, str]:
+    """The status of an error, and what a caller is told of it."""
+    status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+    return status, _SAID.get(status, str(error))
+
+
 def add_problems(app: FastAPI) -> None:
     """Have an application answer with problems, whatever goes wrong."""
 
@@ -86,16 +100,11 @@ def add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(StenopoolError)
     async def ours(_: Request, error: StenopoolError) -> JSONResponse:
-        status = next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+        status, said = said_of(error)
         headers = {"Retry-After": str(LATER)} if status in (423, 429, 503) else None
         if status >= 500:
-            _log.error("%s", error)  # it may name hosts and folders: that is for the operator
-        said = {
-            500: "something is wrong here; the log says what",
-            503: "a part of the farm does not answer; try later",
-            507: "there is no room left here; try later",
-        }
-        return problem(status, said.get(status, str(error)), headers=headers)
+            _log.error("%s", error)
+        return problem(status, said, headers=headers)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:

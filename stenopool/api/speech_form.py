@@ -32,6 +32,8 @@ _UNSUPPORTED = {
     "known_speaker_names": "speakers are not told apart",
     "known_speaker_references": "speakers are not told apart",
 }
+#: Fields of a form beside its file, and bytes of each: they are in memory before anything is judged.
+_FIELDS, _FIELD = 200, 64 << 10
 #: Letters that a name may have.
 _LONGEST = 200
 
@@ -74,7 +76,9 @@ async def read_form(request: Request, most: float) -> FormData:
             yield piece
 
     try:
-        return await MultiPartParser(request.headers, bounded(), max_files=1, max_fields=200).parse()
+        return await MultiPartParser(
+            request.headers, bounded(), max_files=1, max_fields=_FIELDS, max_part_size=_FIELD
+        ).parse()
     except MultiPartException as error:
         raise SpeechError(400, f"the form cannot be read: {error.message}") from error
 

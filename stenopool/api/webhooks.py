@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
+from threading import BoundedSemaphore
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from stenopool.api.caller import Administrator, Caller, TheConfig, TheFarm, owned
 from stenopool.api.paging import Cursor, Limit, cursor_of, link_next, read_cursor
+from stenopool.api.problem import Refused
 from stenopool.api.shapes import Shape
 from stenopool.api.terms import Strict, Tenant, Url
 from stenopool.config import Config
@@ -27,6 +29,9 @@ from workers.webhooks import send
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
 Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+#: Webhooks that are tested at once, in this process: each keeps a thread for as long as its host pleases.
+_TESTS = BoundedSemaphore(4)
 
 #: What there is to be told of.
 TYPES = tuple(f"submission.{state}" for state in (*SubmissionState, *Heard))
@@ -163,7 +168,12 @@ def test_webhook(id: Id, farm: TheFarm, config: TheConfig, caller: Administrator
     """Send a webhook an event that is none, from this machine; where it takes it, a paused one goes on."""
     endpoint = _endpoint_of(farm, caller, id)
     webhooks = Webhooks(farm.database)
-    outcome = send(_post(config), webhooks.probe(id))
+    if not _TESTS.acquire(blocking=False):
+        raise Refused(429, "others are tested here just now; try again", headers={"Retry-After": "5"})
+    try:
+        outcome = send(_post(config), webhooks.probe(id))
+    finally:
+        _TESTS.release()
     taken = outcome.state == DeliveryState.DELIVERED
     resumed = taken and webhooks.resume(id)
     _note(farm, caller, "webhook.test", endpoint, {"taken": taken})

@@ -30,7 +30,7 @@ def search(
     found, problem = Page((), None), None
     if q.strip():
         wanted = Wanted(
-            query=q, tenant=viewer.tenant, language=language or None, fuzzy=fuzzy, redacted=not viewer.sees_all
+            query=q, tenant=viewer.tenant, language=language or None, fuzzy=fuzzy, veiled=not viewer.sees_all
         )
         try:
             found = Search(viewer.farm.database).find(wanted, cursor=cursor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from stenopool.api import webhooks
+from stenopool.api.background import Background
 from stenopool.api.guard import MOST_JSON
 from stenopool.api.rate import Rates
+from stenopool.errors import LedgerUnreachable
 from storage.outbox import Outbox
 from tests.farms import HandFarm
 from tests.serving import Served, problem, serving
@@ -232,3 +236,57 @@ def test_headers_that_browsers_go_by(named_farm: HandFarm, tmp_path: Path) -> No
         assert "Location" in answer.headers["access-control-expose-headers"]
         other = api.ada.get("/v1/recordings", headers={"Origin": "https://evil.example.org"})
         assert "access-control-allow-origin" not in other.headers
+
+
+def test_no_body_is_read_that_has_no_bound(api: Served) -> None:
+    """Not before anybody is known: neither where uploads are, nor as a form that says it is short."""
+    with api.anybody() as nobody:
+        large = iter([b'{"size": "' + b"a" * MOST_JSON + b'"}'])
+        answer = nobody.post("/v1/uploads/presigned", content=large, headers={"Content-Type": "application/json"})
+        problem(answer, 413)
+    with socket.create_connection(("127.0.0.1", api.port), 20) as raw:
+        raw.sendall(
+            b"POST /sign-in HTTP/1.1\r\nHost: farm\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+            b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nkey=a\r\n0\r\n\r\n"
+        )
+        assert b" 413 " in raw.recv(1000).partition(b"\r\n")[0]
+
+
+def test_a_session_is_counted_as_its_key(named_farm: HandFarm, tmp_path: Path) -> None:
+    """Who signs in with a key may not ask more often than by the key itself."""
+    with serving(named_farm.farm, tmp_path / "home", api_rate=1.0) as served, served.anybody() as browser:
+        assert browser.post("/sign-in", data={"key": served.key()}).status_code == 303
+        statuses = [browser.get("/v1/recordings").status_code for _ in range(6)]
+        assert statuses[0] == 200
+        assert statuses[-1] == 429
+
+
+def test_what_fails_in_the_background_names_no_host() -> None:
+    """What is for the operator is in the log."""
+    background = Background()
+
+    def fail() -> None:
+        raise LedgerUnreachable("db.internal:5432 does not answer")
+
+    background.begin("it", fail)
+    while background.goes_on("it"):
+        time.sleep(0.01)
+    assert background.error("it") == "a part of the farm does not answer; try later"
+
+
+def test_a_form_of_speech_keeps_little_in_memory(api: Served) -> None:
+    """A field is 64 KiB at most; what is larger is no parameter."""
+    large = {"model": "whisper-1", "prompt": "a" * (65 << 10)}
+    answer = api.ada.post("/v1/audio/transcriptions", data=large, files={"file": ("a.wav", b"RIFF")})
+    assert answer.status_code == 400
+    assert "64KB" in answer.json()["error"]["message"]
+
+
+def test_few_webhooks_are_tested_at_once(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each keeps a thread for as long as its host pleases: not all threads are for that."""
+    monkeypatch.setattr(webhooks, "_TESTS", threading.BoundedSemaphore(1))
+    hook = api.ada.post("/v1/webhooks", json={"url": "https://example.org/hook"}).json()["id"]
+    with webhooks._TESTS:
+        answer = api.ada.post(f"/v1/webhooks/{hook}/test")
+    assert "others are tested" in problem(answer, 429)
+    assert answer.headers["retry-after"] == "5"

@@ -295,6 +295,27 @@ def test_who_may_not_see_all_gets_what_is_left(api: Served, named_farm: HandFarm
     reader.close()
 
 
+def test_what_is_redacted_is_so_in_every_version(api: Served, named_farm: HandFarm) -> None:
+    """Also in one that is made later, and in one that was shown before."""
+    done = named_farm.submit(6)
+    named_farm.go(failing=[2])
+    where = f"/v1/recordings/{done.id}/transcript"
+    reader = api.client("ada", ["read"])
+    api.ada.post(f"/v1/recordings/{done.id}/redact", json={"terms": ["first0"]})
+    api.ada.post(f"/v1/recordings/{done.id}/retry")
+    named_farm.go("second")
+
+    assert reader.get(where, params={"format": "txt"}).text.split() == ["[NAME]", "first1", "second2"]
+    assert api.ada.get(where, params={"format": "txt"}).text.split() == ["first0", "first1", "second2"]
+    assert reader.get("/v1/search", params={"q": "first0"}).json()["hits"] == []
+    assert len(reader.get("/v1/search", params={"q": "second2"}).json()["hits"]) == 1
+    api.ada.post(f"/v1/recordings/{done.id}/redact", json={"terms": ["first1"]})
+    for version in (1, 2):
+        text = reader.get(where, params={"format": "txt", "version": version}).text
+        assert text.split()[:2] == ["[NAME]", "[NAME]"]
+    reader.close()
+
+
 def test_deleting_holding_and_a_receipt(api: Served, named_farm: HandFarm) -> None:
     """What is held is not deleted; what is deleted leaves a receipt, and no text."""
     done = named_farm.submit(4)
@@ -333,3 +354,15 @@ def test_other_methods_and_paths(api: Served, method: str) -> None:
     problem(answer, 405)
     assert "GET" in answer.headers["allow"]
     problem(api.ada.request(method, "/v1/nothing"), 404)
+
+
+def test_the_page_finds_what_the_api_finds(api: Served, named_farm: HandFarm) -> None:
+    """For who may not see all: what nobody redacted, and what is left of the rest."""
+    done = named_farm.submit(4)
+    named_farm.go()
+    with api.anybody() as reader:
+        reader.post("/sign-in", data={"key": api.key("ada", ["read"])})
+        assert done.name in reader.get("/search", params={"q": "first0"}).text
+        api.ada.post(f"/v1/recordings/{done.id}/redact", json={"terms": ["first0"]})
+        assert done.name not in reader.get("/search", params={"q": "first0"}).text
+        assert done.name in reader.get("/search", params={"q": "first1"}).text

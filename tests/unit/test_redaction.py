@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from scheduler.redacted import redacted, redaction_map, restored
 from scheduler.redaction import MARGIN, detect, find_masks, muted, read_rules
-from stenopool.domain import Options, Span
+from stenopool.domain import Options, Segment, Span
 from stenopool.errors import UsageError
-from stenopool.masking import Mask, join_masks
+from stenopool.masking import Mask, carried, join_masks
 from stenopool.timing import span_of
 from tests.transcripts import segment, span, transcript
 
@@ -185,3 +185,18 @@ def test_when_something_was_said() -> None:
     assert span_of(one, 5, 8) == one.words[1].span
     assert span_of(one, 3, 6) == Span(one.words[0].span.start, one.words[1].span.end)
     assert span_of(segment(0, 3, " one"), 1, 2) == span(0, 3)
+
+
+def test_masks_go_with_what_was_said_to_another_version() -> None:
+    """To the same text; where it was heard otherwise, all that was said at that time is masked."""
+
+    def said(text: str, start: int, end: int) -> Segment:
+        return Segment(
+            span=Span(start, end), text=text, chunk=0, avg_logprob=0.0, compression_ratio=1.0, no_speech_prob=0.0
+        )
+
+    former = [said(" call Jane", 0, 10), said(" or Joe", 10, 20)]
+    later = [said(" call Jane", 0, 10), said(" Joe", 12, 16), said(" bye", 20, 30)]
+    masks = [Mask(0, 6, 10, "name"), Mask(1, 4, 7, "name")]
+    assert carried(masks, former, later) == [Mask(0, 6, 10, "name"), Mask(1, 1, 4, "name")]
+    assert carried([], former, later) == []
