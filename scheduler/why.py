@@ -99,7 +99,10 @@ def _accepted(one: Situation) -> Iterator[Reason]:
     if "ingest" not in one.roles:
         yield Reason("no_ingest_worker", "no worker that decodes is alive; start one: stenopool worker --role ingest")
     if one.again_in is not None and one.again_in > 0:
-        yield Reason("failing", f"{_again(one)}, again in {span(one.again_in)}")
+        if one.error:
+            yield Reason("failing", f"{_again(one)}, again in {span(one.again_in)}")
+        else:
+            yield Reason("turn", "the same file is being decoded for the same work: it waits for that")
         return
     if one.error:
         yield Reason("failing", f"{_again(one)}, again as soon as it is its turn")

@@ -260,7 +260,8 @@ def _new_key(
 
 def _live(session: Session, id: int, tenant: str | None) -> KeyRow:
     mine = () if tenant is None else (KeyRow.tenant == tenant,)
-    row = session.scalar(select(KeyRow).where(KeyRow.id == id, *COUNTS, *mine).with_for_update())
+    # Who begins a session refers to the key while he has the audit log, for which we are about to wait.
+    row = session.scalar(select(KeyRow).where(KeyRow.id == id, *COUNTS, *mine).with_for_update(key_share=True))
     if row is None:
         raise Missing(f"there is no key {id} that counts; `stenopool key list` has them all")
     return row

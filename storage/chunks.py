@@ -206,14 +206,19 @@ class Chunks(Transactions):
             for transcript, index, start, end, fence, speech, carried in sorted(rows, key=itemgetter(0, 1))
         ]
 
-    def renew(self, worker: str) -> None:
-        """Prolong all leases of a worker that makes progress."""
+    def renew(self, worker: str, held: Iterable[Claim] | None = None) -> None:
+        """Prolong all leases of a worker that makes progress; or of these claims alone, if it tells which it has.
+
+        A claim of which it never heard, as the answer was lost, or which it has given up, must run out: nobody else
+        would ever be given that chunk.
+        """
+        mine: tuple[ColumnElement[bool], ...] = (ChunkRow.worker == worker, ChunkRow.state == ChunkState.LEASED)
+        if held is not None:
+            if not (fences := [(claim.transcript, claim.index, claim.fence) for claim in held]):
+                return
+            mine += (tuple_(*CHUNK_KEY, ChunkRow.fence).in_(fences),)
         with self._transaction() as session:
-            session.execute(
-                update(ChunkRow)
-                .where(ChunkRow.worker == worker, ChunkRow.state == ChunkState.LEASED)
-                .values(lease_until=database_clock() + self.lease)
-            )
+            session.execute(update(ChunkRow).where(*mine).values(lease_until=database_clock() + self.lease))
 
     def release(self, workers: Iterable[str]) -> None:
         """Give back what these workers hold: they stop, or are known to be dead."""

@@ -40,6 +40,7 @@ def in_peace(lease: Any) -> ColumnElement[bool]:
     return or_(
         ~exists(select(other.index).where(other.blamed_at > now() - lease)),
         ChunkRow.blamed_at < now() - PATIENCE * lease,
+        ChunkRow.blamed_at.is_(None),  # by a release that did not note when
     )
 
 

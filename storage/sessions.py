@@ -41,7 +41,7 @@ class Sessions(Transactions):
         """Begin a session by such a token; None where it counts no more."""
         with self._transaction() as session:
             mine = (SessionRow.digest == digest_of(link), SessionRow.once.is_(True))
-            row = session.scalar(self._live(*mine).with_for_update())
+            row = session.scalar(self._live(*mine).with_for_update(of=SessionRow))
             used = session.scalars(delete(SessionRow).where(*mine).returning(SessionRow.key_id)).all()
             if row is None or not used:
                 return None

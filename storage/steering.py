@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import delete, false, select, update
+from sqlalchemy import delete, false, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.errors import Missing, UsageError
@@ -21,6 +21,7 @@ from storage.keys import pcm_key
 from storage.ledger import Ledger, Queued
 from storage.outbox import note
 from storage.tables import (
+    CHUNK_KEY,
     COMPLETED,
     ENDED,
     MAKING,
@@ -280,9 +281,16 @@ class Steering(Desk):
         }
         id = transcript.id
         hold(session, id, **place)
+        # Whoever ends a chunk has it locked, and waits for its transcript, which is ours: he is not waited for.
+        free = (
+            select(*CHUNK_KEY)
+            .where(ChunkRow.transcript_id == id, ChunkRow.state != ChunkState.DONE)
+            .with_for_update(skip_locked=True)
+            .cte("free")
+        )
         session.execute(
             update(ChunkRow)
-            .where(ChunkRow.transcript_id == id, ChunkRow.state != ChunkState.DONE)
+            .where(tuple_(*CHUNK_KEY).in_(select(free)))
             .values(lane=lane)
             .execution_options(synchronize_session=False)
         )

@@ -78,7 +78,12 @@ class Window(Transactions):
         n = session.scalar(
             select(func.count())
             .select_from(ChunkRow)
-            .where(ChunkRow.engine_key == engine_key, ChunkRow.lane == lane, ChunkRow.state == ChunkState.READY)
+            .where(
+                ChunkRow.engine_key == engine_key,
+                ChunkRow.lane == lane,
+                ChunkRow.state == ChunkState.READY,
+                _GOING,
+            )
         )
         return n or 0
 
@@ -126,7 +131,7 @@ class Window(Transactions):
     def _virtual_time(session: Session, lane: int) -> float:
         """The start tag of what is served now: who was away gets no credit for that time."""
         rank = session.scalar(
-            select(func.min(ChunkRow.rank)).where(ChunkRow.lane == lane, ChunkRow.state == ChunkState.READY)
+            select(func.min(ChunkRow.rank)).where(ChunkRow.lane == lane, ChunkRow.state == ChunkState.READY, _GOING)
         )
         if rank is not None:
             return rank / _RANKS
@@ -232,6 +237,10 @@ _ADMISSIBLE = (
     TranscriptRow.paused.is_(False),
     TranscriptRow.chunks_waiting > 0,
 )
+
+
+#: Who is to be tried alone may wait long for that: others do not wait with it, and what is served now is not it.
+_GOING = ChunkRow.crashes < 2
 
 
 # Put together once: a slice's statements take no longer than that.

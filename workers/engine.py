@@ -58,6 +58,7 @@ class EngineWorker:
         #: What became of chunks: done, gap, given_back; refused where they came too late.
         self.outcomes: Counter[str] = Counter()
         self._counting = threading.Lock()
+        self._held: set[Claim] = set()
         self._origins: dict[int, Origin | None] = {}
         # One at a time: a suspect that waits while another kills this worker would be blamed for it.
         self._suspects = threading.Lock()
@@ -68,6 +69,11 @@ class EngineWorker:
     def done(self) -> Done:
         """All that it has done so far. Of a recording each chunk is the same share, silences and overlaps included."""
         return Done(self._heard, self.room.worked)
+
+    def held(self) -> list[Claim]:
+        """Chunks that some thread of it is about: their leases are to be renewed, and no others."""
+        with self._counting:
+            return list(self._held)
 
     def close(self) -> None:
         """End: what is in the slots is given up."""
@@ -90,16 +96,27 @@ class EngineWorker:
 
     def _transcribe(self, claims: list[Claim], party: object | None = None) -> None:
         batch = Batch()
+        mine: set[Claim] = set()
         try:
-            self._transcribe_batch(claims, party, batch)
+            self._transcribe_batch(claims, party, batch, mine)
         finally:
+            self._hold(mine, ())
             batch.close()
 
-    def _transcribe_batch(self, claims: list[Claim], party: object | None, batch: Batch) -> None:
+    def _hold(self, before: set[Claim], now: Iterable[Claim]) -> None:
+        """What a thread is about, and was before."""
+        with self._counting:
+            self._held -= before
+            before.clear()
+            before.update(now)
+            self._held |= before
+
+    def _transcribe_batch(self, claims: list[Claim], party: object | None, batch: Batch, mine: set[Claim]) -> None:
         ledger = self._farm.ledger
         works: dict[int, Work] = {}
         open_futures: dict[Future[Finished], Claim] = {}
         while claims or open_futures:
+            self._hold(mine, (*open_futures.values(), *claims))
             for claim in claims:
                 if claim.transcript not in works:
                     works[claim.transcript] = patiently(partial(ledger.work, claim.transcript))

@@ -9,13 +9,14 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from stenopool.errors import LedgerUnreachable
 from stenopool.logs import process_is
 from stenopool.version import __version__
+from storage.chunks import Claim
 from storage.fleet import Worker
 from storage.throughput import INGEST, Done
 from workers.farm import Farm
@@ -59,12 +60,14 @@ def alive(
     worker: Worker,
     stalled: Callable[[], float] = lambda: 0.0,
     done: Callable[[], Done] = lambda: Done(0.0, 0.0),
+    held: Callable[[], Iterable[Claim]] = lambda: (),
 ) -> Iterator[Callable[[], None]]:
     """The worker is in the fleet, and its leases are renewed as long as it makes progress.
 
     Args:
         stalled: seconds since its device last came back.
         done: what its engine, or its ingest, has done so far.
+        held: chunks that it is about; leases of others that are said to be its own run out.
 
     Hands out what is to be called once it takes work.
     """
@@ -72,7 +75,7 @@ def alive(
     join(farm, worker)
     working, stop = threading.Event(), threading.Event()
     account = _Account(farm, worker, done)
-    beat = (farm, worker, stalled, account, working, stop)
+    beat = (farm, worker, stalled, held, account, working, stop)
     thread = threading.Thread(target=_beat, args=beat, name="pulse", daemon=True)
     thread.start()
 
@@ -115,6 +118,7 @@ def _beat(
     farm: Farm,
     worker: Worker,
     stalled: Callable[[], float],
+    held: Callable[[], Iterable[Claim]],
     account: _Account,
     working: threading.Event,
     stop: threading.Event,
@@ -136,7 +140,7 @@ def _beat(
                 os.kill(os.getpid(), signal.SIGTERM)  # once: at a second one it would give that back
             # A device that hangs must not keep its chunks from others.
             if time.monotonic() - renewed > farm.lease / 3 and stalled() < farm.lease / 3:
-                farm.ledger.renew(worker.id)
+                farm.ledger.renew(worker.id, held())
                 renewed = time.monotonic()
             account.write()
         except LedgerUnreachable as error:

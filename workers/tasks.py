@@ -110,7 +110,7 @@ def run_engine(farm: Farm, make_engine: Callable[[], Engine], *, metrics: tuple[
     try:
         with (
             shown(metrics, worker.role, figures, EngineMetrics(work)),
-            alive(farm, worker, lambda: work.room.stalled, lambda: work.done) as begin,
+            alive(farm, worker, lambda: work.room.stalled, lambda: work.done, work.held) as begin,
         ):
             return _serve(app, worker.id, queues, IN_FLIGHT, begin)
     finally:

@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import func, select, update
 
 from stenopool.domain import SAMPLE_RATE as S
+from stenopool.errors import LedgerError
 from stenopool.formats import KEPT, render
 from storage.desk import Submission
 from storage.keys import transcript_key
+from storage.ledger import Ledger
 from storage.records import result_of_record
 from storage.s3 import S3Store
 from storage.tables import ChunkRow, ChunkState, Lane, SubmissionRow, SubmissionState, TranscriptRow, TranscriptState
@@ -215,6 +217,32 @@ def test_chunks_that_cannot_be_read_are_given_back(
     ]
     stages.merge(transcript)
     assert farm.ledger.work(transcript).state == TranscriptState.COMPLETED
+
+
+def test_leases_are_renewed_of_what_a_worker_is_about(
+    farm: Farm, stages: Stages, engine: EngineWorker, handed_in: Submission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of what it has given up, as the ledger was away for too long: they run out, and others hear these chunks."""
+    stages.ingest(handed_in.id)
+    chunks = admitted(farm, engine)
+    held: list[int] = []
+
+    def away(*_: object) -> None:
+        held.append(len(engine.held()))
+        raise LedgerError("for too long")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "finish_all", away)
+        with pytest.raises(LedgerError):
+            engine.transcribe(chunks, suspect=False)
+    assert (held, engine.held()) == ([5], [])
+
+    with farm.database.begin() as connection:
+        connection.execute(update(ChunkRow).values(lease_until=0))
+    farm.ledger.renew("engine", engine.held())
+    assert farm.ledger.sweep() == 5
+    engine.transcribe(chunks, suspect=False)
+    assert (farm.ledger.work(chunks[0][0]).chunks_open, engine.held()) == (0, [])
 
 
 def test_a_language_that_cannot_be_detected_is_detected_later(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 from sqlalchemy import Engine, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from stenopool.errors import Missing
-from storage.access import Access, Actor, Scope
+from storage.access import Access, Actor, Scope, record
 from storage.access_tables import KeyRow
-from storage.database import database_clock
+from storage.database import database_clock, open_database
+from storage.session_tables import SessionRow
+from storage.sessions import Sessions
 
 ADA = Actor("ada@host")
 
@@ -61,6 +66,29 @@ def test_a_key_is_changed_while_both_count(access: Access) -> None:
     assert {one.id for one in map(access.key_of, (first, second)) if one} == {old.id, new.id}
     access.rotate(ADA, old.id, 0)
     assert access.key_of(first) is None
+
+
+@pytest.mark.parametrize("how", ["revoke", "redeem"])
+def test_who_waits_for_the_audit_log_is_in_nobodys_way(ledger_url: str, how: str) -> None:
+    """Whoever opens a session has it, and refers to the key that is being revoked, or comes by a link."""
+    database = open_database(ledger_url)
+    access, sessions = Access(database), Sessions(database)
+    key, _ = access.create(ADA, "phone", tenant="ada", scopes=["read"])
+    link = sessions.link(key)
+    other = threading.Thread(target=lambda: access.revoke(ADA, key.id) if how == "revoke" else sessions.redeem(link))
+    with Session(database) as session, session.begin():
+        record(session, ADA, "session.open", "a key")
+        other.start()
+        with database.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
+            while not watch.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")):
+                time.sleep(0.01)
+        session.execute(text("SET LOCAL lock_timeout = '2s'"))
+        row = {"digest": "ab" * 32, "key_id": key.id, "once": False, "created_at": 0.0, "expires_at": 0.0}
+        session.add(SessionRow(**row))
+        session.flush()
+    other.join()
+    assert [entry.action for entry in access.entries()][1:] == ["session.open", "key.create"]
+    database.dispose()
 
 
 def test_the_key_of_another_tenant_is_not_there(access: Access) -> None:

@@ -406,6 +406,26 @@ def test_a_submission_takes_another_place(hand_farm: HandFarm) -> None:
     assert actions(farm) == [("submission.reprioritise", "submission 2")]
 
 
+def test_another_place_does_not_wait_for_who_ends_a_chunk(hand_farm: HandFarm) -> None:
+    """He has the chunk, and waits for the transcript: each would wait for the other."""
+    farm, steering = hand_farm, Steering(hand_farm.farm.database)
+    one = farm.submit(lane=Lane.BULK)
+    farm.ingest()
+    farm.admit()
+    [held] = farm.claim(1)
+    with farm.farm.database.begin() as connection:
+        if connection.dialect.name == "postgresql":  # in SQLite, who is in a transaction is alone anyway
+            connection.execute(text("SELECT 1 FROM chunks WHERE state = 'leased' FOR UPDATE"))
+        else:
+            connection.rollback()
+        other = threading.Thread(target=steering.reprioritise, args=(BY, one.id), kwargs={"lane": Lane.URGENT})
+        other.start()
+        other.join(5)
+        assert not other.is_alive()
+    farm.finish([held])
+    assert farm.now(one).lane == Lane.URGENT
+
+
 def test_a_deadline_is_taken_away(hand_farm: HandFarm) -> None:
     """And what is not named stays."""
     farm, steering = hand_farm, Steering(hand_farm.farm.database)

@@ -13,6 +13,7 @@ from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, QueueFull
 from storage.chunks import SUSPECTS, Finished
 from storage.conditions import PATIENCE
+from storage.database import database_clock
 from storage.desk import LEASE, Desk, Order, Submission
 from storage.fleet import GONE_AFTER, Fleet, Worker
 from storage.ledger import Ledger, Queued, Source
@@ -404,6 +405,33 @@ def test_where_workers_die_all_the_time_nobody_is_blamed_for_it(farm: Farm) -> N
     farm.later(LEASE)
     assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [0, 2]
     assert [claim.index for claim in farm.ledger.claim_suspects("w", ENGINE)] == [0]
+
+
+def test_others_do_not_wait_with_who_waits_for_peace(farm: Farm) -> None:
+    """It takes no room that others could have, and who comes now gets no credit for the time since it was ready."""
+    farm.planned(chunks=8, seconds=100)
+    farm.window.admit(ENGINE, Lane.NORMAL, 1)
+    with farm.engine.begin() as connection:
+        connection.execute(
+            update(ChunkRow)
+            .where(ChunkRow.state == ChunkState.READY)
+            .values(crashes=2, blamed_at=database_clock(), rank=0)
+        )
+    assert farm.window.admit(ENGINE, Lane.NORMAL, 1) == 1
+    assert len(farm.ledger.claim_queued("w", ENGINE, 9)) == 1
+    assert farm.window.admit(ENGINE, Lane.NORMAL, 2) == 2
+
+    farm.planned("bob", chunks=1)
+    assert farm.window.admit(ENGINE, Lane.NORMAL, 3) == 1
+    with farm.engine.connect() as connection:
+        ranks = dict(
+            connection.execute(
+                select(TranscriptRow.tenant, func.max(ChunkRow.rank))
+                .join_from(ChunkRow, TranscriptRow, ChunkRow.transcript_id == TranscriptRow.id)
+                .group_by(TranscriptRow.tenant)
+            ).all()
+        )
+    assert ranks["bob"] == ranks["ada"] > 0
 
 
 def test_who_waits_for_peace_does_not_wait_for_ever(farm: Farm) -> None:

@@ -472,6 +472,25 @@ def test_renewing_touches_only_leases(engine: Engine, ledger: Ledger) -> None:
     assert table(engine, work.id) == before
 
 
+def test_a_claim_that_its_worker_does_not_know_of_runs_out(engine: Engine, ledger: Ledger) -> None:
+    """Its answer was lost: nobody would ever hear that chunk. So does one of an earlier fence."""
+    work = plan(ledger, 3)
+    known, _ = ledger.claim("ada", [work.id], 2)
+    set_lease(engine, work.id, 0, 1, seconds=-1)
+    ledger.renew("ada", [])
+    assert ledger.sweep() == 2
+    ledger.claim("ada", [work.id], 2)
+    set_lease(engine, work.id, 0, 1, seconds=-1)
+    ledger.renew("ada", [known])
+    assert ledger.sweep() == 2
+    again, _ = ledger.claim("ada", [work.id], 2)
+    set_lease(engine, work.id, 0, 1, seconds=-1)
+    ledger.renew("ada", [again])
+    assert ledger.sweep() == 1
+
+    assert states(engine, work.id) == ["leased", "ready", "ready"]
+
+
 def test_the_sweep_frees_what_ran_out(engine: Engine, ledger: Ledger) -> None:
     """Leases that ended and leases without an end are void; living ones and what is done are not touched."""
     work = plan(ledger, 6)

@@ -56,6 +56,10 @@ def part(**changes: object) -> Situation:
             ["failing: it could not be decoded (the store does not answer), again in 40 s"],
         ),
         (
+            replace(ACCEPTED, again_in=0.8),
+            ["turn: the same file is being decoded for the same work: it waits for that"],
+        ),
+        (
             replace(ACCEPTED, error="its samples are gone", again_in=-1.0),
             ["failing: it could not be decoded (its samples are gone), again as soon as it is its turn"],
         ),

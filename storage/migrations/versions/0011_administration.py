@@ -37,6 +37,9 @@ def upgrade() -> None:
         ),
     )
     if op.get_bind().dialect.name == "postgresql":
+        # Nobody writes while an index is made, and the next revision needs the table alone: whoever has begun with it
+        # and waits to write would wait for us then, and we for him.
+        op.execute("LOCK TABLE chunks IN ACCESS EXCLUSIVE MODE")
         op.create_index(
             "ix_chunks_failed",
             "chunks",
