@@ -158,7 +158,7 @@ def test_where_there_is_no_sound_the_page_says_why(visit: Open, site: Site, expe
 
 def test_three_hours_stay_fluid(visit: Open, site: Site, expected: list[str]) -> None:
     """Thirty thousand words are there; what is not seen is not laid out, and every second is found at once."""
-    expected.append("410")  # its samples are those of eight seconds
+    expected.append("410")  # it has no sound
     id = site.submit(site.cut("long.wav", 52, 60), "--word-timestamps", "--wait")
     make_long(site, id, hours=3, words=30_000)
     page = visit()
@@ -180,6 +180,7 @@ def make_long(site: Site, id: int, *, hours: int, words: int) -> None:
     """Have a transcript say so many words, evenly, in paragraphs of twenty."""
     from sqlalchemy import update
 
+    from storage.keys import pcm_key
     from storage.tables import RecordingRow, TranscriptRow
 
     [(_, transcript)] = site.farm.desk.submission(id).transcripts
@@ -206,3 +207,5 @@ def make_long(site: Site, id: int, *, hours: int, words: int) -> None:
     with site.farm.database.begin() as connection:
         connection.execute(update(TranscriptRow).where(TranscriptRow.id == transcript).values(document=document))
         connection.execute(update(RecordingRow).where(RecordingRow.id == work.recording).values(duration=duration))
+    for key in (pcm_key(work.recording), site.farm.desk.submission(id).source):  # of eight seconds, not of three hours
+        site.farm.store.delete(key)
