@@ -55,13 +55,20 @@ class Answer:
 
 
 def body_of(event: Event | Probe) -> bytes:
-    """An event as it is sent: always the same bytes. Kinds of events differ by their type and their data alone."""
+    """An event as it is sent: always the same bytes. Kinds of events differ by their type and their data alone.
+
+    Of a phrase that was heard it tells where; what was said around it stays with those who may read the transcript.
+    """
+    data = dict(event.data)
+    if isinstance(detail := data.get("detail"), dict) and "hits" in detail:
+        hits = [{name: value for name, value in hit.items() if name != "text"} for hit in detail["hits"]]
+        data["detail"] = {**detail, "hits": hits}
     record = {
         "type": event.type,
         "position": event.position,
         "at": event.at,
         "tenant": event.tenant,
-        "data": dict(event.data),
+        "data": data,
     }
     return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -11,7 +11,9 @@ import time
 import pytest
 from standardwebhooks import Webhook
 
-from scheduler.webhooks import JITTER, LONGEST_REST, LONGEST_RETRY_AFTER, SCHEDULE, Answer, judge, signatures
+from scheduler.webhooks import JITTER, LONGEST_REST, LONGEST_RETRY_AFTER, SCHEDULE, Answer, body_of, judge, signatures
+from storage.outbox import Event
+from storage.tables import Heard
 from storage.webhook_tables import DeliveryState
 from storage.webhooks import Outcome, new_secret
 
@@ -50,6 +52,18 @@ def test_each_secret_signs_and_either_verifies() -> None:
     assert len(key) == 32
     signed = hmac.new(key, f"msg_1.{at}.".encode() + body, hashlib.sha256).digest()
     assert headers["webhook-signature"].split()[0] == f"v1,{base64.b64encode(signed).decode()}"
+
+
+def test_what_was_said_is_not_sent() -> None:
+    """Of a phrase that was heard it is told where, and in which recording."""
+    hits = [{"start": 16_000, "end": 48_000, "text": "the falcon has landed"}]
+    detail = {"watch": 1, "phrase": "falcon", "transcript": 2, "hits": hits}
+    event = Event(position=1, tenant="ada", submission=7, state=Heard.PHRASE, error=None, detail=detail, at=0.0)
+
+    sent = json.loads(body_of(event))
+
+    assert sent["data"]["detail"] == detail | {"hits": [{"start": 16_000, "end": 48_000}]}
+    assert "landed" not in str(sent)
 
 
 def test_it_is_tried_for_more_than_a_day() -> None:
