@@ -79,6 +79,14 @@ class Farm:
             for row in (ChunkRow, TranscriptRow, SubmissionRow):
                 connection.execute(update(row).where(row.lease_until.is_not(None)).values(lease_until=0))
 
+    def two_die_with_the_first(self) -> None:
+        """Two workers have died with the first chunk, and whoever might be the third has asked for it."""
+        self.ledger.claim_queued("w", ENGINE, 1)
+        for _ in range(2):
+            self.expire()
+            self.ledger.sweep_crashed()
+            self.ledger.claim_suspects("w", ENGINE)
+
     def later(self, seconds: float) -> None:
         """Whoever has died did so that much longer ago."""
         with self.engine.begin() as connection:
@@ -385,11 +393,7 @@ def test_where_workers_die_all_the_time_nobody_is_blamed_for_it(farm: Farm) -> N
     """A chunk whose third worker would die with it waits until none does; at last it is tried all the same."""
     farm.planned(chunks=3)
     farm.window.admit(ENGINE, Lane.NORMAL, 3)
-    farm.ledger.claim_queued("w", ENGINE, 1)
-    for _ in range(2):
-        farm.expire()
-        farm.ledger.sweep_crashed()
-        farm.ledger.claim_suspects("w", ENGINE)
+    farm.two_die_with_the_first()
     assert farm.ledger.claim_suspects("w", ENGINE) == []
     assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [1, 2], "nobody is told of it"
 
@@ -438,11 +442,7 @@ def test_who_waits_for_peace_does_not_wait_for_ever(farm: Farm) -> None:
     """A machine that fails again and again keeps no recording from its end."""
     farm.planned(chunks=2)
     farm.window.admit(ENGINE, Lane.NORMAL, 2)
-    farm.ledger.claim_queued("w", ENGINE, 1)
-    for _ in range(2):
-        farm.expire()
-        farm.ledger.sweep_crashed()
-        farm.ledger.claim_suspects("w", ENGINE)
+    farm.two_die_with_the_first()
     farm.later(PATIENCE * LEASE)
     farm.ledger.claim_queued("another", ENGINE, 1)
     farm.expire()
