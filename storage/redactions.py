@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from sqlalchemy import and_, select, union
 from sqlalchemy.orm import aliased
 
+from stenopool.domain import Span
 from stenopool.masking import Mask, join_masks
+from stenopool.timing import span_of
 from storage.conditions import same_work
 from storage.database import database_clock
+from storage.records import read_document
 from storage.search_index import carry_redactions, index_transcript
 from storage.tables import COMPLETED, PassageRow, RedactionRow, SubmissionRow, SubmissionTranscriptRow, TranscriptRow
 from storage.transactions import Transactions
+
+
+class Veil(NamedTuple):
+    """What of a transcript not all may hear of."""
+
+    #: When it is said; None where nobody knows yet, for it is still to be redacted: then it may be anything.
+    spans: list[Span] | None
+
+    def hides(self, start: int, end: int) -> bool:
+        """Whether something of it is in these samples."""
+        return self.spans is None or any(span.start < end and start < span.end for span in self.spans)
 
 
 class Redactions(Transactions):
@@ -74,6 +89,22 @@ class Redactions(Transactions):
             )
             done = select(RedactionRow.transcript_id).where(RedactionRow.transcript_id.in_(wanted))
             return set(session.scalars(union(done, to_be)))
+
+    def veils(self, transcripts: Iterable[int]) -> dict[int, Veil]:
+        """What of these transcripts not all may hear of, for those of which it is not nothing."""
+        secret = self.secret(transcripts)
+        with self._transaction() as session:
+            rows = session.execute(
+                select(TranscriptRow.id, TranscriptRow.document, RedactionRow.masks)
+                .join(RedactionRow, RedactionRow.transcript_id == TranscriptRow.id)
+                .where(TranscriptRow.id.in_(secret))
+            ).all()
+        found = dict.fromkeys(secret, Veil(None))
+        for id, document, masks in rows:
+            segments, _ = read_document({"segments": [], "coverage": [], **(document or {})})
+            spans = [span_of(segments[mask.segment], mask.start, mask.end) for mask in map(Mask._make, masks)]
+            found[id] = Veil(spans)
+        return found
 
     def of_submission(self, id: int) -> list[tuple[int, int, tuple[Mask, ...]]]:
         """Channel, transcript and masks of each version of its transcripts that was redacted, the newest last."""

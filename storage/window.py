@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from math import inf
 
-from sqlalchemy import ColumnElement, Engine, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Engine, bindparam, case, func, or_, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import SAMPLE_RATE
@@ -154,9 +154,7 @@ class Window(Transactions):
     @staticmethod
     def _charge(session: Session, tenant: str, lane: int, virtual_time: float) -> None:
         """A tenant has had so much of a lane."""
-        asked = {"whose": tenant, "where": lane, "had": virtual_time}
-        if not session.connection().execute(_CHARGE, asked).rowcount:
-            session.add(ShareRow(tenant=tenant, lane=lane, virtual_time=virtual_time))
+        session.connection().execute(_CHARGE, {"whose": tenant, "where": lane, "had": virtual_time})
 
     def hints(self, engine_key: str, lane: int, limit: int, again_after: float) -> list[Hint]:
         """Ready chunks of which no worker was told, or not for so many seconds, in their order; they count as told."""
@@ -280,8 +278,8 @@ _ADMITTED = (
     .where(TranscriptRow.id == bindparam("of"))
     .values(chunks_waiting=case((bindparam("n") > 0, TranscriptRow.chunks_waiting - bindparam("n")), else_=0))
 )
-_CHARGE = (
-    update(ShareRow)
-    .where(ShareRow.tenant == bindparam("whose"), ShareRow.lane == bindparam("where"))
-    .values(virtual_time=bindparam("had"))
+#: In words that both databases know: two dispatchers may serve a tenant for the first time at once.
+_CHARGE = text(
+    f"INSERT INTO {ShareRow.__tablename__} (tenant, lane, virtual_time) VALUES (:whose, :where, :had)"
+    " ON CONFLICT (tenant, lane) DO UPDATE SET virtual_time = excluded.virtual_time"
 )

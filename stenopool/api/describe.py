@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from stenopool.api.problem import LATER
 from stenopool.api.shapes import Problem
+from stenopool.api.speech_errors import SpeechProblems
 from stenopool.api.terms import HandIn
 
 _TAGS = {
@@ -23,6 +24,8 @@ _TAGS = {
     "keys": "Who may ask for what.",
     "audit": "Who did what.",
     "workers": "Which processes work; what operators look at, and do.",
+    "speech": "As OpenAI's clients ask for it (docs/openai.md).",
+    "sound": "What can be listened to, and looked at.",
     "health": "Whether this server lives.",
 }
 
@@ -42,11 +45,15 @@ _PROBLEMS = {
     460: "What came is not what was sent.",
     500: "Something is wrong here.",
     503: "A part of the farm does not answer.",
+    504: "It was not heard in time.",
     507: "There is no room left here.",
 }
 
 #: What any route with a key may answer.
 _ANY = (400, 401, 403, 422, 429, 500, 503)
+#: What routes for OpenAI's clients may answer instead.
+_SPEECH = (400, 401, 403, 404, 429, 500, 503)
+_HEARING = (*_SPEECH, 408, 413, 504, 507)
 
 
 def describe(app: FastAPI) -> None:
@@ -75,23 +82,25 @@ def _completed(described: dict[str, Any]) -> dict[str, Any]:
     schemas = described.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    schemas["Problem"] = Problem.model_json_schema()
-    handed_in = HandIn.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= handed_in.pop("$defs", {})
-    schemas["HandIn"] = handed_in
+    for shape in (Problem, SpeechProblems, HandIn):
+        schema = shape.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[shape.__name__] = schema
     described["tags"] = [{"name": name, "description": about} for name, about in _TAGS.items()]
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
             answers = operation.setdefault("responses", {})
             answers.pop("422", None)
             for status in _statuses(path, method, operation):
-                answers.setdefault(str(status), _problem(status))
+                answers.setdefault(str(status), _problem(status, speech="speech" in operation["tags"]))
     return described
 
 
 def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     if "security" not in operation:
         return [500]
+    if "speech" in operation["tags"]:
+        return sorted(_HEARING if "requestBody" in operation else _SPEECH)
     found = {*_ANY}
     if "{" in path:
         found.add(404)
@@ -110,10 +119,11 @@ def _statuses(path: str, method: str, operation: dict[str, Any]) -> list[int]:
     return sorted(found)
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem(status: int, *, speech: bool) -> dict[str, Any]:
+    kind, shape = ("application/json", SpeechProblems) if speech else ("application/problem+json", Problem)
     answer: dict[str, Any] = {
         "description": _PROBLEMS[status],
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {kind: {"schema": {"$ref": f"#/components/schemas/{shape.__name__}"}}},
     }
     if status in (423, 429, 503):
         answer["headers"] = {

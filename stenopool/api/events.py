@@ -12,8 +12,7 @@ from stenopool.api.problem import Refused
 from stenopool.api.shapes import Shape
 from stenopool.api.terms import Tenant
 from storage.outbox import Event, Outbox
-from storage.redactions import Redactions
-from workers.farm import Farm
+from storage.redactions import Redactions, Veil
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
@@ -55,13 +54,17 @@ def list_events(
     wait: Annotated[float, Query(ge=0, le=LONGEST, description="Seconds to wait for one, where there is none.")] = 0,
     tenant: Tenant | None = None,
 ) -> dict[str, Any]:
-    """What became of recordings, in the order of its numbers. Who remembers `after` misses nothing."""
+    """What became of recordings, in the order of its numbers. Who remembers `after` misses nothing.
+
+    Of phrases heard in what is redacted, or is still to be, only administrators are told.
+    """
     outbox, whose = Outbox(farm.database), caller.whose(tenant)
     found = outbox.after(after, tenant=whose, limit=limit)
     if not found and wait:
         found = _wait(lambda: outbox.after(after, tenant=whose, limit=limit), wait)
-    secret = set() if caller.sees_all else _secret(farm, found)
-    events = [_record(one, veiled=(one.detail or {}).get("transcript") in secret) for one in found]
+    transcripts = {int(one.detail["transcript"]) for one in found if one.detail and "transcript" in one.detail}
+    veils = Redactions(farm.database).veils(transcripts) if transcripts and not caller.sees_all else {}
+    events = [record for one in found if (record := _record(one, veils)) is not None]
     return {"events": events, "after": found[-1].position if found else after}
 
 
@@ -81,15 +84,14 @@ def _wait(look: Any, seconds: float) -> list[Event]:
         _waiting -= 1
 
 
-def _secret(farm: Farm, found: list[Event]) -> set[int]:
-    transcripts = {int(one.detail["transcript"]) for one in found if one.detail and "transcript" in one.detail}
-    return Redactions(farm.database).secret(transcripts) if transcripts else set()
-
-
-def _record(one: Event, *, veiled: bool) -> dict[str, Any]:
+def _record(one: Event, veils: dict[int, Veil]) -> dict[str, Any] | None:
+    """As it is told; None where nothing of it is for the caller."""
     detail = one.detail
-    if veiled and detail is not None:
-        hits = [{name: value for name, value in each.items() if name != "text"} for each in detail.get("hits", ())]
+    if detail is not None and (veil := veils.get(detail.get("transcript", 0))) is not None:
+        open_ = [hit for hit in detail.get("hits", ()) if not veil.hides(hit["start"], hit["end"])]
+        if not open_:
+            return None
+        hits = [{name: value for name, value in hit.items() if name != "text"} for hit in open_]
         detail = {**detail, "hits": hits}
     return {
         "position": one.position,

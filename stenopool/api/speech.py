@@ -69,13 +69,9 @@ _MORE: dict[str, Any] = {
 def _described(fields: dict[str, Any], *other: str) -> dict[str, Any]:
     schema = {"type": "object", "required": ["file", "model"], "properties": fields}
     kinds = ("application/json", "text/plain", "application/x-subrip", "text/vtt", *other)
-    error = {"description": "What is wrong, as OpenAI's clients read it.", "content": {"application/json": {}}}
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
-        "responses": {
-            "200": {"description": "The text.", "content": {kind: {} for kind in kinds}},
-            **dict.fromkeys(("400", "401", "403", "404", "413", "429", "500", "503", "504"), error),
-        },
+        "responses": {"200": {"description": "The text.", "content": {kind: {} for kind in kinds}}},
     }
 
 

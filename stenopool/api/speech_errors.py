@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from stenopool.api.problem import LATER, STATUS, Refused
@@ -19,6 +20,21 @@ _log = logging.getLogger(__name__)
 
 _KINDS = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "rate_limit_error"}
 _CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
+
+
+class SpeechProblem(BaseModel):
+    """What is wrong."""
+
+    message: str = Field(description="One line: what is wrong, and what to do.")
+    type: str
+    param: str | None
+    code: str | None
+
+
+class SpeechProblems(BaseModel):
+    """What went wrong, as OpenAI's clients read it."""
+
+    error: SpeechProblem
 
 
 class SpeechError(Exception):

@@ -65,13 +65,15 @@ def list_heard(
     watch: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Of this phrase only.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[dict[str, Any]]:
-    """Where watched phrases were heard, the last one first."""
+    """Where watched phrases were heard, the last one first; not those in what is redacted, but for administrators."""
     if watch is not None:
         _watch_of(farm, caller, watch)
     found = Watching(farm.database).hits(tenant=caller.whose(tenant), watch=watch, limit=limit)
-    names = Search(farm.database).names({one.transcript for one in found})
-    secret = set() if caller.sees_all else Redactions(farm.database).secret({one.transcript for one in found})
-    return [_place(one, names[one.transcript], veiled=one.transcript in secret) for one in found]
+    transcripts = {one.transcript for one in found}
+    names = Search(farm.database).names(transcripts)
+    veils = {} if caller.sees_all else Redactions(farm.database).veils(transcripts)
+    shown = [one for one in found if one.transcript not in veils or not veils[one.transcript].hides(one.start, one.end)]
+    return [_place(one, names[one.transcript], veiled=one.transcript in veils) for one in shown]
 
 
 @router.delete("/{id:int}", status_code=204, response_class=Response)

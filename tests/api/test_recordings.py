@@ -12,11 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
 from stenopool.config import Limits
 from stenopool.masking import Mask
+from storage.outbox import Outbox
 from storage.redactions import Redactions
 from tests.farms import HandFarm
 from tests.serving import Served, problem, serving
@@ -293,6 +295,26 @@ def test_who_may_not_see_all_gets_what_is_left(api: Served, named_farm: HandFarm
     assert len(reader.get("/v1/search", params={"q": "first1"}).json()["hits"]) == 1
     assert Redactions(named_farm.farm.database).masks(transcript) == [Mask(0, 1, 7, "name")]
     reader.close()
+
+
+def test_nobody_guesses_what_is_redacted(api: Served, named_farm: HandFarm) -> None:
+    """Watching for a word does not tell whether it is behind a mask, in hits or in events."""
+    for phrase in ("first0", "first1"):
+        api.ada.post("/v1/watchlist", json={"phrase": phrase})
+    done = named_farm.submit(6)
+    named_farm.go()
+    Outbox(named_farm.farm.database).number()
+    api.ada.post(f"/v1/recordings/{done.id}/redact", json={"terms": ["first0"]})
+
+    def heard(client: httpx2.Client) -> tuple[list[str], list[str]]:
+        hits = client.get("/v1/watchlist/hits").json()
+        events = client.get("/v1/events", params={"limit": 1000}).json()["events"]
+        told = [event["detail"]["phrase"] for event in events if event["type"] == "submission.phrase_heard"]
+        return sorted({hit["phrase"] for hit in hits}), sorted(set(told))
+
+    with api.client("ada", ["read"]) as reader:
+        assert heard(reader) == (["first1"], ["first1"])
+    assert heard(api.ada) == (["first0", "first1"], ["first0", "first1"])
 
 
 def test_what_is_redacted_is_so_in_every_version(api: Served, named_farm: HandFarm) -> None:

@@ -129,7 +129,8 @@ def test_all_is_described() -> None:
         assert operation["description"], path
         assert operation["tags"], path
         if name in {found for found, *_ in KEYED}:
-            assert operation["responses"].keys() >= {"401", "403", "422", "429", "500"}, path
+            unreadable = "400" if operation["tags"] == ["speech"] else "422"  # OpenAI's clients know no 422
+            assert operation["responses"].keys() >= {"401", "403", unreadable, "429", "500"}, path
     assert set(names) - {name for name, *_ in KEYED} == {"tell_of_uploads"}
 
 
