@@ -17,7 +17,7 @@
     ├── QueueFull             a tenant has as much work queued as is allowed
     ├── LegalHold             what is to be removed is held
     ├── UploadBusy            somebody else sends it just now
-    ├── SoundWithheld         what of it is not for everybody is not known yet
+    ├── SoundNotYet           it is not decoded yet, or not known what of it is for everybody
     ├── BrokerUnreachable     Redis does not answer
     ├── OutOfRoom             this machine has no memory or no disk left for it
     │   └── DiskFull          of these, the disk (a FolderError as well)
@@ -139,8 +139,8 @@ class UploadBusy(StenopoolError):  # noqa: N818 - read as a statement
     retryable = True
 
 
-class SoundWithheld(StenopoolError):  # noqa: N818 - read as a statement
-    """What of the sound is not for everybody is not known yet."""
+class SoundNotYet(StenopoolError):  # noqa: N818 - read as a statement
+    """It is not decoded yet, or nobody knows yet what of it is for everybody."""
 
     retryable = True
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from scheduler.redaction import join_spans, muted
 from stenopool.domain import Span
-from stenopool.errors import SoundGone, SoundWithheld, UsageError
+from stenopool.errors import SoundGone, SoundNotYet, UsageError
 from stenopool.masking import Mask
 from storage.desk import Submission
 from storage.keys import is_source_key, pcm_key
@@ -67,7 +67,7 @@ def sound_of(
 
     Raises:
         SoundGone: neither samples nor file are there.
-        SoundWithheld: it is to be redacted, and nobody knows where yet.
+        SoundNotYet: it is not decoded yet; or it is to be redacted, and nobody knows where yet.
         UsageError: there is no such channel, or the span begins behind the end.
     """
     sources = sources_of(farm, submission, channel)
@@ -76,7 +76,7 @@ def sound_of(
         return _of_samples(farm.store, submission, sources, span, silent)
     unseen = submission.redact is not None and not full  # besides the samples, a file may have pictures, and tags
     if silent or unseen or (channel, span) != (None, None):
-        raise SoundGone(_gone(submission, "its samples are"))
+        raise gone(submission)
     return _of_file(farm.store, submission)
 
 
@@ -100,14 +100,14 @@ def silent_spans(farm: Farm, submission: Submission) -> dict[int, tuple[Span, ..
     """What is not for everybody, by channel; a channel of which all may be heard has no entry.
 
     Raises:
-        SoundWithheld: something is to be redacted, and nobody knows where yet.
+        SoundNotYet: something is to be redacted, and nobody knows where yet.
     """
     versions: dict[int, list[tuple[int, tuple[Mask, ...]]]] = {}
     for at, transcript, masks in Redactions(farm.database).of_submission(submission.id):
         versions.setdefault(at, []).append((transcript, masks))
     channels = {at for at, _ in submission.transcripts}
     if submission.redact is not None and (not channels or channels - versions.keys()):
-        raise SoundWithheld(
+        raise SoundNotYet(
             f"the sound of {submission.id} is to be redacted, and where is known once it is transcribed; try later"
         )
     spans = {
@@ -180,7 +180,7 @@ class _Track:
         try:
             raw = self._store.read(self._key, span.start * BYTES_PER_SAMPLE, span.end * BYTES_PER_SAMPLE)
         except KeyError:
-            raise SoundGone(_gone(self._submission, "its samples are")) from None
+            raise gone(self._submission) from None
         samples = np.frombuffer(raw, "<i2")
         for one in self._silent[max(0, bisect_right(self._starts, span.start) - 1) :]:
             if one.start >= span.end:
@@ -206,7 +206,7 @@ def _of_file(store: ObjectStore, submission: Submission) -> Sound:
     key = submission.source
     size = store.size(key) if is_source_key(key) else None
     if size is None:
-        raise SoundGone(_gone(submission, "its samples and its file are" if is_source_key(key) else "its samples are"))
+        raise gone(submission, "its samples and its file are") if is_source_key(key) else gone(submission)
     guessed, packed = mimetypes.guess_type(submission.name)
     # Nothing else: a browser would show it.
     plays = guessed is not None and guessed.startswith(("audio/", "video/")) and packed is None
@@ -215,7 +215,7 @@ def _of_file(store: ObjectStore, submission: Submission) -> Sound:
         try:
             return store.read(key, start, end)
         except KeyError:
-            raise SoundGone(_gone(submission, "its samples and its file are")) from None
+            raise gone(submission, "its samples and its file are") from None
 
     return Sound(
         name=submission.name,
@@ -226,18 +226,14 @@ def _of_file(store: ObjectStore, submission: Submission) -> Sound:
     )
 
 
-def gone(submission: Submission) -> SoundGone:
-    """The error where a submission's samples are not there."""
-    return SoundGone(_gone(submission, "its samples are"))
-
-
-def _gone(submission: Submission, what: str) -> str:
+def gone(submission: Submission, what: str = "its samples are") -> SoundGone | SoundNotYet:
+    """The error where a submission's sound is not there: not any more, or not yet."""
     name = shown(submission.name)
     if submission.state in GONE:
-        return f"{name}: is deleted"
+        return SoundGone(f"{name}: is deleted")
     if not submission.ended and submission.duration is None:
-        return f"{name}: is not decoded yet; try later"
-    return (
+        return SoundNotYet(f"{name}: is not decoded yet; try later")
+    return SoundGone(
         f"{name}: {what} not kept any more; to keep those of other recordings for longer: "
         f"stenopool retention set --tenant {submission.tenant} --pcm 30d"
     )

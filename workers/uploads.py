@@ -19,12 +19,14 @@ from dataclasses import asdict, dataclass, field
 from io import BufferedRandom
 from pathlib import Path
 
-from stenopool.errors import DiskFull, FolderError, MediaBeyondLimit, Missing, UploadBusy
+from stenopool.errors import DiskFull, FolderError, MediaBeyondLimit, Missing, QueueFull, UploadBusy
 from storage.objects import is_full
 from workers.publish import write_atomically
 
 #: Seconds after its last byte at which an upload is forgotten.
 FORGOTTEN_AFTER = 86_400.0
+#: Those of one tenant.
+MOST_OPEN = 1000
 #: Seconds between two looks for such.
 LOOK_EVERY = 600.0
 
@@ -71,19 +73,37 @@ class Uploads:
 
         Raises:
             MediaBeyondLimit: it is larger than anything that is taken.
-            FolderError: there is no room for it.
+            DiskFull: there is no room for it.
+            QueueFull: the tenant has many open, or half of the room: the rest is for others.
         """
         self.check(length)
         id = f"t-{uuid.uuid4().hex}"
         with self._writing():
             self._folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self._folder).free < length:
-                raise DiskFull(f"{self._folder}: has no room for {length / 1e9:.3g} GB")
+            self._check_room(tenant, length)
             (self._folder / id).mkdir(mode=0o700)
             about = {"tenant": tenant, "length": length, "metadata": dict(metadata)}
             self._data(id).touch(mode=0o600)
             write_atomically(self._folder / id / "about.json", json.dumps(about).encode(), mode=0o600)
         return self.find(id)
+
+    def _check_room(self, tenant: str, length: int) -> None:
+        there = list(self._open())
+        free = shutil.disk_usage(self._folder).free
+        if free - sum(one.length - one.offset for one in there) < length:  # what is to come of others has its room
+            raise DiskFull(f"{self._folder}: has no room for {length / 1e9:.3g} GB")
+        mine = [one.length for one in there if one.tenant == tenant]
+        most = (free + sum(one.offset for one in there)) / 2
+        if len(mine) >= MOST_OPEN or (mine and sum(mine) + length > most):
+            raise QueueFull(
+                f"{tenant} has {len(mine)} uploads open, of {sum(mine) / 1e9:.3g} GB: hand them in first, or end them"
+            )
+
+    def _open(self) -> Iterator[Upload]:
+        """Those that are being sent, of all tenants."""
+        for folder in self._folder.glob("t-*"):
+            with contextlib.suppress(Missing):
+                yield self.find(folder.name)
 
     def check(self, size: int) -> None:
         """Raises MediaBeyondLimit where that is more bytes than are taken."""

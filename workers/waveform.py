@@ -44,7 +44,7 @@ def waveform_of(
 
     Raises:
         SoundGone: the samples are not there.
-        SoundWithheld: it is to be redacted, and nobody knows where yet.
+        SoundNotYet: it is not decoded yet; or it is to be redacted, and nobody knows where yet.
         UsageError: there is no such channel.
     """
     sources = sources_of(farm, submission, channel)

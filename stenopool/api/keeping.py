@@ -65,6 +65,7 @@ def hold_recording(id: Id, why: Why, farm: TheFarm, caller: Administrator) -> di
     if found.state in GONE:
         raise Refused(409, f"recording {id} is {found.state}: there is nothing left to be held")
     keeping = Keeping(farm.database)
+    _check_hold(farm, caller, id)
     keeping.hold(id, by=caller.key.who, reason=why.reason)
     _note(farm, caller, "submission.hold", f"submission {id}", found.tenant, {"reason": why.reason})
     hold = keeping.held(id)
@@ -77,6 +78,7 @@ def hold_recording(id: Id, why: Why, farm: TheFarm, caller: Administrator) -> di
 def release_recording(id: Id, farm: TheFarm, caller: Administrator) -> Response:
     """Hold a recording no more."""
     found = submission_of(farm, caller, id)
+    _check_hold(farm, caller, id)
     if not Keeping(farm.database).release(id):
         raise Missing(f"recording {id} is not held")
     _note(farm, caller, "submission.release", f"submission {id}", found.tenant)
@@ -112,6 +114,15 @@ def set_retention(tenant: Tenant, periods: Periods, farm: TheFarm, caller: Admin
     keeping.set(replace(before, **given))
     _note(farm, caller, "retention.set", f"tenant {whose}", whose, given)
     return keeping.retention(whose)
+
+
+def _check_hold(farm: Farm, caller: Caller, id: int) -> None:
+    """Raises Refused where another than the caller's tenant holds it: an operator's hold is for operators to end."""
+    hold = Keeping(farm.database).held(id)
+    if hold is None or caller.tenant is None:
+        return
+    if hold.by not in {key.who for key in Access(farm.database).keys(tenant=caller.tenant)}:
+        raise Refused(403, f"recording {id} is held by the farm's operator, who alone can release it: {hold.reason}")
 
 
 def _note(

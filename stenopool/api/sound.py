@@ -38,7 +38,7 @@ _PARTS: dict[int | str, dict[str, Any]] = {
         "description": "The range that was asked for.",
         "content": {"audio/wav": {"schema": {"type": "string", "format": "binary"}}},
     },
-    409: {"description": "It is to be redacted, and nobody knows where yet."},
+    409: {"description": "It is not decoded yet; or it is to be redacted, and nobody knows where yet."},
     410: {"description": "It is not kept any more."},
     416: {"description": "The range is behind the end."},
 }

@@ -51,7 +51,7 @@ QUIET = 15.0
 
 _FORM: dict[str, Any] = {
     "file": {"type": "string", "format": "binary", "description": "A recording in any format that is read."},
-    "model": {"type": "string", "description": f"One of /v1/models, or {ANY}."},
+    "model": {"type": "string", "minLength": 1, "description": f"One of /v1/models, or {ANY}."},
     "language": {"type": "string", "description": "Its code; detected if none is given."},
     "prompt": {"type": "string", "description": "What may have been said before: names and spellings."},
     "response_format": {"type": "string", "enum": list(FORMATS), "default": "json"},

@@ -18,6 +18,7 @@ import pytest
 
 from stenopool.config import Limits
 from stenopool.masking import Mask
+from storage.keeping import Keeping
 from storage.outbox import Outbox
 from storage.redactions import Redactions
 from tests.farms import HandFarm
@@ -350,6 +351,10 @@ def test_deleting_holding_and_a_receipt(api: Served, named_farm: HandFarm) -> No
     assert "lacks the scope admin" in problem(submitter.delete(where), 403)
     assert api.ada.delete(f"{where}/hold").status_code == 204
     problem(api.ada.delete(f"{where}/hold"), 404)
+    Keeping(named_farm.farm.database).hold(done.id, by="olga@desk", reason="a court's")
+    assert "a court's" in problem(api.ada.delete(f"{where}/hold"), 403)
+    assert "operator" in problem(api.ada.put(f"{where}/hold", json={"reason": "mine"}), 403)
+    assert Keeping(named_farm.farm.database).release(done.id)
     receipt = api.ada.delete(where, params={"reason": "asked for"})
     assert receipt.status_code == 200
     assert receipt.json()["state"] == "deleted"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import socket
 import struct
 import time
@@ -16,6 +17,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from stenopool.errors import DiskFull, QueueFull
 from storage.access import Access
 from storage.s3 import S3Store
 from tests.api.test_recordings import sound
@@ -156,6 +158,21 @@ def s3_api(named_farm: HandFarm, s3: S3Store, tmp_path: Path) -> Iterator[Served
     named_farm.store = s3
     with serving(named_farm.farm, tmp_path / "home") as served:
         yield served
+
+
+def test_one_tenant_leaves_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a disk with room for ten: what was promised to one is not promised to another, nor to one more than half."""
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk._replace(free=10))
+    uploads = Uploads(tmp_path / "uploads", most=100)
+    first = uploads.create("ada", 4, {})
+    with pytest.raises(QueueFull, match="ada has 1 uploads open"):
+        uploads.create("ada", 2, {})
+    uploads.create("bob", 5, {})
+    with pytest.raises(DiskFull, match="no room"):
+        uploads.create("eve", 2, {})
+    uploads.remove(first.id)
+    assert uploads.create("eve", 5, {}).length == 5
 
 
 def test_a_file_goes_straight_to_s3_and_comes_straight_from_there(s3_api: Served, named_farm: HandFarm) -> None:
