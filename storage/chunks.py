@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Engine, Float, Select, Update, bindparam, 
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
-from storage.conditions import in_peace, lapsed
+from storage.blame import DEATHS, SUSPECTS, ChunkKey, may_be_tried, note_deaths, unexplained
+from storage.conditions import lapsed
 from storage.database import database_clock
 from storage.holding import held_of, hold, is_held
 from storage.pausing import Paused, paused_now
@@ -23,13 +24,6 @@ from storage.transactions import Transactions
 #: Seconds that a claim is good for, unless it is renewed. A process that ends is known at once by its lock; this is for
 #: one that hangs, and is longer than any turn of a slow model.
 LEASE = 300.0
-
-
-#: Workers that a chunk may take with it: the first with whatever was beside it, the second with a few that a worker
-#: died with as well, the third alone.
-DEATHS = 3
-#: Chunks that a worker died with once, and that are tried again beside each other.
-SUSPECTS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +108,7 @@ _WANTED = _taking(_READY.where(_NAMED, ChunkRow.crashes == 0).order_by(*CHUNK_KE
 _WANTED_HERE = _taking(_HERE.where(_NAMED, ChunkRow.crashes == 0).order_by(*CHUNK_KEY))
 _IN_TURN = _taking(_HERE.where(ChunkRow.crashes == 0).order_by(*_TURN))
 _SUSPECTS = _taking(_HERE.where(ChunkRow.crashes == 1).order_by(*_TURN))
-_ALONE = _taking(_HERE.where(ChunkRow.crashes > 1, in_peace(bindparam("seconds", type_=Float))).order_by(*_TURN))
+_ALONE = _taking(_HERE.where(ChunkRow.crashes > 1, may_be_tried(bindparam("seconds", type_=Float))).order_by(*_TURN))
 
 #: Those that are leased under these fences.
 _MINE = (
@@ -190,7 +184,7 @@ class Chunks(Transactions):
     def claim_suspects(self, worker: str, engine_key: str) -> list[Claim]:
         """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone.
 
-        One alone only while no other worker dies: it would be the third with this chunk.
+        Where workers died of something else, one that three died with is left until none does.
         """
         with self._transaction() as session:
             return self._take(session, _SUSPECTS, worker, SUSPECTS, engine=engine_key) or self._take(
@@ -264,11 +258,12 @@ class Chunks(Transactions):
     def sweep_crashed(self, limit: int = 5000) -> Swept:
         """Blame chunks whose lease ran out: their worker died with them, or with one of them.
 
-        They are ready again, to be decoded apart from all others; one that is alone to blame is quarantined: a gap.
+        They are ready again, to be decoded apart from all others; one that is alone to blame is quarantined: a gap. It
+        is not where others died lately of nothing that they had: then it is tried once more (storage/blame.py).
         """
         with self._transaction() as session:
             expired = session.execute(
-                select(*CHUNK_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.crashes, ChunkRow.carried)
+                select(*CHUNK_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.crashes, ChunkRow.carried, ChunkRow.worker)
                 .where(
                     ChunkRow.state == ChunkState.LEASED,
                     lapsed(ChunkRow),
@@ -277,8 +272,11 @@ class Chunks(Transactions):
                 .limit(limit)
                 .with_for_update(skip_locked=True)
             ).all()
+            if not expired:
+                return Swept(ready=0, quarantined=())
             held = held_of(session, {row.transcript_id for row in expired})
-            suspects = [(row[0], row[1]) for row in expired if row.crashes + 1 < DEATHS]
+            blamed = self._blamed(session, expired)
+            suspects = [(row[0], row[1]) for row in expired if row not in blamed]
             if suspects:
                 session.execute(
                     update(ChunkRow)
@@ -292,18 +290,30 @@ class Chunks(Transactions):
                         blamed_at=database_clock(),
                     )
                 )
-            quarantined = [row for row in expired if row.crashes + 1 >= DEATHS]
-            for row in quarantined:
-                transcript, index, start, end, _, carried = row
-                self._quarantine(session, transcript, index, Span(start, end), carried)
+            for row in blamed:
+                transcript, index, start, end, crashes, carried, _ = row
+                self._quarantine(session, (transcript, index), Span(start, end), crashes + 1, carried)
             for transcript in held:
                 hold(session, transcript)
-            return Swept(ready=len(suspects), quarantined=[(row[0], row[1]) for row in quarantined])
+            return Swept(ready=len(suspects), quarantined=[(row[0], row[1]) for row in blamed])
+
+    def _blamed(self, session: Session, expired: Sequence[Any]) -> list[Any]:
+        """Those of the chunks whose lease ran out that are to blame for it."""
+        had: dict[str, list[ChunkKey]] = defaultdict(list)
+        for row in expired:
+            had[row.worker].append((row[0], row[1]))
+        note_deaths(session, had)
+        blamed = [row for row in expired if row.crashes + 1 >= DEATHS]
+        others = unexplained(session, self.lease) if blamed else []
+        return [
+            row for row in blamed if row.crashes + 1 > DEATHS or all((row[0], row[1]) in chunks for chunks in others)
+        ]
 
     def _quarantine(
-        self, session: Session, transcript: int, index: int, span: Span, carried: dict[str, Any] | None
+        self, session: Session, key: ChunkKey, span: Span, deaths: int, carried: dict[str, Any] | None
     ) -> None:
-        reason = f"{DEATHS} workers died with it"
+        transcript, index = key
+        reason = f"{deaths} workers died with it"
         result = ChunkResult(index=index, span=span, language="", segments=(), failed=reason)
         session.execute(
             update(ChunkRow)
@@ -311,7 +321,7 @@ class Chunks(Transactions):
             .values(
                 state=ChunkState.DONE,
                 result=record_of_result(result),
-                crashes=DEATHS,
+                crashes=deaths,
                 blamed_at=database_clock(),
                 worker=None,
                 lease_until=None,

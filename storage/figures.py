@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Float, and_, case, cast, func, literal, se
 from sqlalchemy.orm import Session
 
 from stenopool.domain import SAMPLE_RATE
-from storage.chunks import DEATHS
+from storage.blame import DEATHS
 from storage.conditions import now
 from storage.tables import (
     COMPLETED,
@@ -135,6 +135,7 @@ class Figures(Transactions):
                         TranscriptRow.state.in_([*MAKING, TranscriptState.COMPLETED_WITH_GAPS]),
                         ChunkRow.state == ChunkState.DONE,
                         ChunkRow.crashes >= DEATHS,
+                        ChunkRow.result["failed"].as_string().is_not(None),
                     )
                 )
                 or 0,

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 #: The last of `storage/migrations`: what a ledger made by this release is.
-REVISION = "0013"
+REVISION = "0014"
 
 
 class Lane(IntEnum):
@@ -339,6 +339,17 @@ class TranscriptRow(Base):
     )
     created_at: Mapped[float] = mapped_column(comment="database clock")
     completed_at: Mapped[float | None] = mapped_column(comment="database clock")
+
+
+class DeathRow(Base):
+    """A worker that died, and what it had: by what became of that, others that die meanwhile are judged."""
+
+    __tablename__ = "deaths"
+    __table_args__ = (Index(None, "at"),)
+
+    worker: Mapped[str] = mapped_column(String(80), primary_key=True)
+    at: Mapped[float] = mapped_column(comment="database clock; when the first of its leases was found to have run out")
+    chunks: Mapped[list[list[int]]] = mapped_column(JSON, comment="[transcript, index] of each")
 
 
 class SilenceRow(Base):

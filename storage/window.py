@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from math import inf
 
-from sqlalchemy import ColumnElement, Engine, bindparam, case, func, or_, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Engine, bindparam, case, func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from stenopool.domain import SAMPLE_RATE
-from storage.conditions import in_peace, lapsed, untold
+from storage.blame import DEATHS, may_be_tried
+from storage.conditions import lapsed, untold
 from storage.database import database_clock
 from storage.desk import LEASE
 from storage.holding import hold_paused
@@ -166,7 +167,7 @@ class Window(Transactions):
                     ChunkRow.lane == lane,
                     ChunkRow.state == ChunkState.READY,
                     untold(ChunkRow, again_after),
-                    or_(ChunkRow.crashes < 2, in_peace(self._lease)),
+                    may_be_tried(self._lease),
                 )
                 .order_by(ChunkRow.rank, *CHUNK_KEY)
                 .limit(limit)
@@ -237,8 +238,8 @@ _ADMISSIBLE = (
 )
 
 
-#: Who is to be tried alone may wait long for that: others do not wait with it, and what is served now is not it.
-_GOING = ChunkRow.crashes < 2
+#: One that waits until nobody dies may wait long: others do not wait with it, and what is served now is not it.
+_GOING = ChunkRow.crashes < DEATHS
 
 
 # Put together once: a slice's statements take no longer than that.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -11,13 +12,22 @@ from sqlalchemy import Engine, func, select, update
 
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, QueueFull
-from storage.chunks import SUSPECTS, Finished
-from storage.conditions import PATIENCE
+from storage.blame import PATIENCE, SUSPECTS, TIMES
+from storage.chunks import Finished
 from storage.database import database_clock
 from storage.desk import LEASE, Desk, Order, Submission
 from storage.fleet import GONE_AFTER, Fleet, Worker
 from storage.ledger import Ledger, Queued, Source
-from storage.tables import ChunkRow, ChunkState, Lane, SubmissionRow, SubmissionState, TranscriptRow, WorkerRow
+from storage.tables import (
+    ChunkRow,
+    ChunkState,
+    DeathRow,
+    Lane,
+    SubmissionRow,
+    SubmissionState,
+    TranscriptRow,
+    WorkerRow,
+)
 from storage.waiting import ATTEMPTS
 from storage.window import SLICE, Window
 
@@ -79,18 +89,33 @@ class Farm:
             for row in (ChunkRow, TranscriptRow, SubmissionRow):
                 connection.execute(update(row).where(row.lease_until.is_not(None)).values(lease_until=0))
 
-    def two_die_with_the_first(self) -> None:
-        """Two workers have died with the first chunk, and whoever might be the third has asked for it."""
+    def three_die_with_the_first(self) -> None:
+        """And another, before the last of them, with a chunk that was heard since."""
         self.ledger.claim_queued("w", ENGINE, 1)
+        self.expire()
+        self.ledger.sweep_crashed()
+        self.another_dies()
         for _ in range(2):
+            self.ledger.claim_suspects("w", ENGINE)
             self.expire()
             self.ledger.sweep_crashed()
-            self.ledger.claim_suspects("w", ENGINE)
+
+    def another_dies(self, ago: float = 2 * LEASE) -> None:
+        """Of nothing that it had, for the next who tries hears that; so long ago."""
+        [claim] = self.ledger.claim_queued("another", ENGINE, 1)
+        self.expire()
+        self.ledger.sweep_crashed()
+        claims = set(self.ledger.claim_suspects("w", ENGINE))
+        again = [one for one in claims if (one.transcript, one.index) == (claim.transcript, claim.index)]
+        self.ledger.finish_all([Finished(one, {}) for one in again])
+        self.ledger.give_back(claims.difference(again))
+        self.later(ago)
 
     def later(self, seconds: float) -> None:
         """Whoever has died did so that much longer ago."""
         with self.engine.begin() as connection:
             connection.execute(update(ChunkRow).values(blamed_at=ChunkRow.blamed_at - seconds))
+            connection.execute(update(DeathRow).values(at=DeathRow.at - seconds))
 
 
 @pytest.fixture
@@ -389,26 +414,59 @@ def test_who_dies_in_company_is_tried_apart_and_then_quarantined(farm: Farm) -> 
     assert farm.ledger.work(transcript).chunks_open == 0
 
 
-def test_where_workers_die_all_the_time_nobody_is_blamed_for_it(farm: Farm) -> None:
-    """A chunk whose third worker would die with it waits until none does; at last it is tried all the same."""
+def test_where_machines_die_a_third_death_is_no_proof(farm: Farm) -> None:
+    """A chunk that three workers died with, as others died of nothing, waits until none does; then it is blamed."""
     farm.planned(chunks=3)
     farm.window.admit(ENGINE, Lane.NORMAL, 3)
-    farm.two_die_with_the_first()
+    farm.three_die_with_the_first()
     assert farm.ledger.claim_suspects("w", ENGINE) == []
-    assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [1, 2], "nobody is told of it"
+    assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [2], "nobody is told of it"
 
-    farm.later(LEASE)
-    farm.ledger.claim_queued("another", ENGINE, 1)
-    farm.expire()
-    farm.ledger.sweep_crashed()
-    done = [Finished(claim, {}) for claim in farm.ledger.claim_suspects("w", ENGINE)]
-    farm.ledger.finish_all(done)
-    assert [one.claim.index for one in done] == [1]
+    farm.another_dies(ago=0)
     assert farm.ledger.claim_suspects("w", ENGINE) == [], "another has died just now"
 
     farm.later(LEASE)
-    assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [0, 2]
-    assert [claim.index for claim in farm.ledger.claim_suspects("w", ENGINE)] == [0]
+    assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [0]
+    [claim] = farm.ledger.claim_suspects("w", ENGINE)
+    assert claim.index == 0
+    farm.expire()
+    assert [index for _, index in farm.ledger.sweep_crashed().quarantined] == [0]
+    assert farm.ledger.results(claim.transcript)[0]["failed"] == "4 workers died with it"
+
+
+@pytest.mark.parametrize("ago", [LEASE / 2, TIMES * LEASE])
+def test_deaths_at_other_times_prove_nothing(farm: Farm, ago: float) -> None:
+    """Neither those of long ago, nor those of which not all is told."""
+    farm.planned(chunks=2)
+    farm.window.admit(ENGINE, Lane.NORMAL, 2)
+    farm.ledger.claim_queued("w", ENGINE, 1)
+    farm.another_dies(ago)
+    for _ in range(2):
+        farm.ledger.claim_suspects("w", ENGINE)
+        farm.expire()
+        swept = farm.ledger.sweep_crashed()
+    assert [index for _, index in swept.quarantined] == [0]
+
+
+def test_what_a_killer_leaves_behind_is_no_proof(farm: Farm) -> None:
+    """Others that it died with were heard, but it was not: a death with another killer explains itself."""
+    farm.planned(chunks=8)
+    farm.window.admit(ENGINE, Lane.NORMAL, 8)
+    killers = {0, 5}
+    for worker in ("a", "b"):
+        farm.ledger.claim_queued(worker, ENGINE, 4)
+    farm.expire()
+    farm.ledger.sweep_crashed()
+    deaths: Counter[int] = Counter(killers)
+    while claims := farm.ledger.claim_suspects("w", ENGINE):
+        if mine := killers.intersection(claim.index for claim in claims):
+            deaths.update(mine)
+            farm.expire()
+            farm.ledger.sweep_crashed()
+        else:
+            farm.ledger.finish_all([Finished(claim, {}) for claim in claims])
+        farm.later(LEASE)
+    assert deaths == {0: 3, 5: 3}
 
 
 def test_others_do_not_wait_with_who_waits_for_peace(farm: Farm) -> None:
@@ -419,7 +477,7 @@ def test_others_do_not_wait_with_who_waits_for_peace(farm: Farm) -> None:
         connection.execute(
             update(ChunkRow)
             .where(ChunkRow.state == ChunkState.READY)
-            .values(crashes=2, blamed_at=database_clock(), rank=0)
+            .values(crashes=3, blamed_at=database_clock(), rank=0)
         )
     assert farm.window.admit(ENGINE, Lane.NORMAL, 1) == 1
     assert len(farm.ledger.claim_queued("w", ENGINE, 9)) == 1
@@ -440,14 +498,11 @@ def test_others_do_not_wait_with_who_waits_for_peace(farm: Farm) -> None:
 
 def test_who_waits_for_peace_does_not_wait_for_ever(farm: Farm) -> None:
     """A machine that fails again and again keeps no recording from its end."""
-    farm.planned(chunks=2)
-    farm.window.admit(ENGINE, Lane.NORMAL, 2)
-    farm.two_die_with_the_first()
+    farm.planned(chunks=3)
+    farm.window.admit(ENGINE, Lane.NORMAL, 3)
+    farm.three_die_with_the_first()
     farm.later(PATIENCE * LEASE)
-    farm.ledger.claim_queued("another", ENGINE, 1)
-    farm.expire()
-    farm.ledger.sweep_crashed()
-    farm.ledger.finish_all([Finished(claim, {}) for claim in farm.ledger.claim_suspects("w", ENGINE)])
+    farm.another_dies(ago=0)
 
     assert [claim.index for claim in farm.ledger.claim_suspects("w", ENGINE)] == [0]
 
