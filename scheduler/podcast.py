@@ -79,14 +79,15 @@ def read_feed(raw: bytes, url: str, *, base: str | None = None) -> Feed:
         enclosure = _enclosure(entry, base or url)
         if enclosure is not None:
             given = links[place] if len(links) == len(found.entries) else _transcript_link(entry)
-            transcripts = [link | {"url": urljoin(base or url, link["url"])} for link in given if link.get("url")]
+            found_at = [(link, _joined(base or url, link.get("url", "").strip())) for link in given]
+            transcripts = [link | {"url": href} for link, href in found_at if href]
             items.append(_item(entry, enclosure, identity or url, about, transcripts))
     following = next((link.get("href") for link in found.feed.get("links", ()) if link.get("rel") == "next"), None)
     return Feed(
         title=about["feed"],
         items=tuple(_distinct(items)),
         silent=len(found.entries) - len(items),
-        following=urljoin(base or url, following) if following else None,
+        following=_joined(base or url, following or ""),
     )
 
 
@@ -117,10 +118,18 @@ def _enclosure(entry: Any, base: str) -> dict[str, str] | None:
     if not found:
         return None
     chosen = found[0]
-    href = urljoin(base, chosen["href"].strip())
-    if urlsplit(href).scheme not in ("http", "https"):
+    href = _joined(base, chosen["href"].strip())
+    if href is None or urlsplit(href).scheme not in ("http", "https"):
         return None
     return {"url": href, "type": str(chosen.get("type", "")), "length": str(chosen.get("length", "")).strip()}
+
+
+def _joined(base: str, href: str) -> str | None:
+    """An address of a feed in full; None where there is none, or it is no URL."""
+    try:
+        return urljoin(base, href) if href else None
+    except ValueError:
+        return None
 
 
 def _item(

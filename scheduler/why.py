@@ -169,10 +169,11 @@ def _part(one: Situation, part: Part) -> Iterator[Reason]:
         )
     if part.suspects:
         died = "a worker" if part.deaths == 1 else f"{part.deaths} workers"
+        then = "at three it is a gap" if part.deaths < DEATHS else "it is tried once more when none has died for a while"
         yield Reason(
             "suspects",
             f"{_count(part.suspects, 'chunk')} of {name} {'is' if part.suspects == 1 else 'are'} tried apart from "
-            f"others: {died} died with {'it' if part.suspects == 1 else 'the worst of them'}; at three it is a gap",
+            f"others: {died} died with {'it' if part.suspects == 1 else 'the worst of them'}; {then}",
         )
     if not part.engines:
         return

@@ -37,6 +37,7 @@ from storage import (  # noqa: F401 - their tables are made, too
     admin_tables,
     campaign_tables,
     keeping_tables,
+    publisher_tables,
     session_tables,
     webhook_tables,
 )

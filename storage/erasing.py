@@ -26,8 +26,9 @@ from storage.database import database_clock
 from storage.holding import abandon
 from storage.keeping import hold_of, linked, locked, recordings_of
 from storage.keeping_tables import DeletionRow, HoldRow
-from storage.keys import FILES, is_elsewhere, pcm_key, waveform_key
+from storage.keys import FILES, PUBLISHER, is_elsewhere, pcm_key, waveform_key
 from storage.outbox import note
+from storage.publisher_tables import PublisherTranscriptRow
 from storage.tables import (
     COMPLETED,
     GONE,
@@ -85,6 +86,12 @@ def _listed(session: Session, submission: int | None, _: Sequence[int]) -> Mappi
     return {"campaign_items": int(found.rowcount)}  # type: ignore[attr-defined]
 
 
+def _published(session: Session, submission: int | None, _: Sequence[int]) -> Mapping[str, int]:
+    """What the publisher offers itself; of a submission that is gone, nothing is left of it."""
+    mine = PublisherTranscriptRow.submission_id == submission
+    return {} if submission is None else {"publisher_transcripts": _delete(session, PublisherTranscriptRow, mine)}
+
+
 #: Who removes rows that belong to a submission (None: to none that is left) and to transcripts that go, within the
 #: transaction in which they go; each says how many, by table. A table of such rows has its entry here.
 REMOVERS: list[Callable[[Session, int | None, Sequence[int]], Mapping[str, int]]] = [
@@ -92,6 +99,7 @@ REMOVERS: list[Callable[[Session, int | None, Sequence[int]], Mapping[str, int]]
     _chunks,
     _searched,
     _listed,
+    _published,
 ]
 
 
@@ -199,7 +207,7 @@ class Erasing(Transactions):
             receipt["rows"] = {name: n for name, n in sorted(counts.items()) if n}
             file = [] if is_elsewhere(row.source) else [row.source]
             samples = [key(one) for one in recordings for key in (pcm_key, waveform_key)]
-            deletion.keys = [*file, *samples, *(f"{kind}/{id}" for kind in FILES)]
+            deletion.keys = [*file, *samples, *(f"{kind}/{id}" for kind in (*FILES, PUBLISHER))]
             deletion.receipt = receipt
             deletion.erased_at = database_clock()
             row.name, row.source, row.file_sha256 = f"deleted-{id}", "", None

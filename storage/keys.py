@@ -8,6 +8,9 @@ import hashlib
 SOURCES, PCM, TRANSCRIPTS, REDACTED, MAPS = "sources", "pcm", "transcripts", "redacted", "maps"
 WAVEFORMS = "waveforms"
 
+#: What the publisher of a submission's recording offers itself.
+PUBLISHER = "publisher"
+
 #: What was sent by a URL, and is not handed in yet.
 UPLOADS = "uploads"
 
@@ -60,3 +63,16 @@ def read_transcript_key(key: str) -> tuple[int, int] | None:
     if kind not in FILES or len(ids) < 2 or not all(id.isascii() and id.isdigit() for id in ids):
         return None
     return int(ids[0]), int(ids[1])
+
+
+def publisher_key(submission: int, sha256: str) -> str:
+    """A transcript of the publisher's own, by its digest: who comes late with other bytes replaces nothing."""
+    return f"{PUBLISHER}/{submission}/{sha256}"
+
+
+def read_publisher_key(key: str) -> tuple[int, str] | None:
+    """Submission and digest of a `publisher_key`; None where it is none."""
+    kind, *rest = key.split("/")
+    if kind != PUBLISHER or len(rest) != 2 or not (rest[0].isascii() and rest[0].isdigit()):
+        return None
+    return int(rest[0]), rest[1]

@@ -6,6 +6,7 @@
                   file was fetched from elsewhere, also while its gaps can be tried again, as the same bytes may not be
                   had twice
     waveforms     as the samples that they are drawn of
+    publisher     as long as the submission whose feed names it is there
     transcripts   every version that a submission has published, or may publish yet; redacted and maps as well
 
 and all of it for as long as its tenant has it kept, or as it is held (`storage/keeping.py`).
@@ -26,7 +27,8 @@ from storage.campaign_tables import CampaignItemRow, CampaignRow, CampaignState
 from storage.database import database_clock
 from storage.keeping import pcm_kept, source_kept
 from storage.keeping_tables import HoldRow
-from storage.keys import FILES, PCM, SOURCES, WAVEFORMS, read_transcript_key
+from storage.keys import FILES, PCM, PUBLISHER, SOURCES, WAVEFORMS, read_publisher_key, read_transcript_key
+from storage.publisher_tables import PublisherTranscriptRow
 from storage.tables import (
     COMPLETED,
     ENDED,
@@ -94,6 +96,7 @@ class Needs(Transactions):
             self._sources(session, of(SOURCES))
             | self._pcm(session, of(PCM, WAVEFORMS))
             | self._transcripts(session, of(*FILES))
+            | self._publisher(session, of(PUBLISHER))
         )
 
     def _sources(self, session: Session, keys: Collection[str]) -> set[str]:
@@ -142,6 +145,18 @@ class Needs(Transactions):
         )
         named = {(submission, transcript) for submission, _, transcript in rows}
         return {key for key, found in ids.items() if found in named}
+
+    @staticmethod
+    def _publisher(session: Session, keys: Collection[str]) -> set[str]:
+        named = {key: read_publisher_key(key) for key in keys}
+        row = PublisherTranscriptRow
+        rows = session.execute(
+            select(row.submission_id, row.sha256).where(
+                row.submission_id.in_({found[0] for found in named.values() if found}), row.sha256.is_not(None)
+            )
+        )
+        kept = {(submission, sha256) for submission, sha256 in rows}
+        return {key for key, found in named.items() if found in kept}
 
     # Rows that nobody needs, or without objects
 

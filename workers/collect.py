@@ -20,7 +20,7 @@ from itertools import islice
 from scheduler.dispatch import COLLECTING, Leadership
 from stenopool.errors import LegalHold, StenopoolError, StoreError
 from storage.keeping import Keeping
-from storage.keys import FILES, PCM, SOURCES, TRANSCRIPTS, UPLOADS, WAVEFORMS, pcm_key
+from storage.keys import FILES, PCM, PUBLISHER, SOURCES, TRANSCRIPTS, UPLOADS, WAVEFORMS, pcm_key
 from storage.needs import Needs
 from workers.erase import Eraser
 from workers.farm import Farm
@@ -77,7 +77,7 @@ class Collector:
             self._forgotten,
             self._drafts,
             self._uploads,
-            *(partial(self._objects, kind) for kind in (SOURCES, PCM, WAVEFORMS, *FILES)),
+            *(partial(self._objects, kind) for kind in (SOURCES, PCM, WAVEFORMS, *FILES, PUBLISHER)),
             self._orphans,
             self._samples,
             self._published,

@@ -25,9 +25,11 @@ from stenopool.errors import StoreError, UsageError
 from stenopool.formats import format_of, render
 from storage.desk import Submission
 from storage.objects import ObjectStore
+from storage.publisher import PublisherTranscript
 from storage.stores import open_store
 from workers.ingest import Stopped
 from workers.publish import TEMPORARY, output_name, write_atomically
+from workers.publisher import SENT_AS, record_of_transcript
 
 MANIFEST = "manifest.json"
 SCHEMA, VERSION = "stenopool/manifest", 1
@@ -109,19 +111,26 @@ def folder_of(submission: Submission) -> str | None:
 # What
 
 
-def export(submission: Submission, transcripts: Sequence[Transcript], place: Place, stop: threading.Event) -> bool:
+def export(
+    submission: Submission,
+    transcripts: Sequence[Transcript],
+    place: Place,
+    stop: threading.Event,
+    publisher: Sequence[tuple[str, PublisherTranscript, bytes]] = (),
+) -> bool:
     """Write a submission's transcripts and their manifest; what is there already stays. False if all of it was there.
 
     Args:
         transcripts: what is shown of it, one per channel.
         stop: no further file is written once it is set.
+        publisher: files of its publisher's own (`workers.publisher.files_of`).
 
     Raises:
         StoreError: the place does not answer, or refuses.
         Stopped: `stop` was set.
     """
     files = dict(files_of(submission, transcripts))
-    manifest = manifest_of(submission, transcripts, files)
+    manifest = manifest_of(submission, transcripts, files, publisher)
     there = place.read(MANIFEST)
     if there == manifest:
         return False
@@ -130,6 +139,9 @@ def export(submission: Submission, transcripts: Sequence[Transcript], place: Pla
     for (name, format, _), content in files.items():
         _unless(stop)
         place.put(name, content, format_of(format).media_type)
+    for name, _, content in publisher:
+        _unless(stop)
+        place.put(name, content, SENT_AS)
     _unless(stop)
     place.put(MANIFEST, manifest, "application/json")
     return True
@@ -159,7 +171,12 @@ def stem_of(name: str) -> str:
     return plain.encode()[:_LONGEST].decode(errors="ignore") or "transcript"
 
 
-def manifest_of(submission: Submission, transcripts: Sequence[Transcript], files: dict[File, bytes]) -> bytes:
+def manifest_of(
+    submission: Submission,
+    transcripts: Sequence[Transcript],
+    files: dict[File, bytes],
+    publisher: Sequence[tuple[str, PublisherTranscript, bytes]] = (),
+) -> bytes:
     """The document that names the files, with their sizes and digests."""
     languages = {transcript.language for transcript in transcripts if transcript.segments}
     document: dict[str, Any] = {
@@ -183,6 +200,8 @@ def manifest_of(submission: Submission, transcripts: Sequence[Transcript], files
             for (name, format, channel), content in files.items()
         ],
     }
+    if publisher:  # else as it was before there were any: what is written stays
+        document["publisher"] = [{"name": name, **record_of_transcript(one)} for name, one, _ in publisher]
     return (json.dumps(document, indent=2) + "\n").encode()
 
 

@@ -300,7 +300,8 @@ class _Job:
 
     def _check_size(self, name: str, size: int) -> None:
         if size > self.fetcher.bounds.size:
-            most = f"{self.fetcher.bounds.size / 1e9:g} GB"
+            bound = self.fetcher.bounds.size
+            most = f"{bound / 1e9:g} GB" if bound >= 1e9 else f"{bound / 1e6:g} MB"
             raise FetchError("size", f"{name}: has more than {most}, which is the most that is taken")
 
     def _beginning(self, name: str, response: HTTPResponse, part: int) -> int:

@@ -43,15 +43,19 @@ class Hosts:
         self._left_alone: dict[str, float] = {}
 
     @contextmanager
-    def turn(self, host: str) -> Iterator[None]:
+    def turn(self, host: str, patience: float | None = None) -> Iterator[None]:
         """One of the turns that a host has; where it asks for time meanwhile, nobody has one until that is over.
+
+        Args:
+            patience: seconds that this one waits; None for as long as others do.
 
         Raises:
             FetchError: there is none now; it says when to come again.
         """
         with self._changed:
             free = self._changed.wait_for(
-                lambda: self._resting(host) > 0 or self._busy[host] < self._at_once, self._patience
+                lambda: self._resting(host) > 0 or self._busy[host] < self._at_once,
+                self._patience if patience is None else patience,
             )
             if (rest := self._resting(host)) > 0:
                 raise FetchError("busy", f"{host} asked to be left alone for a while", retryable=True, later=rest)

@@ -18,9 +18,12 @@ from stenopool.domain import SAMPLE_RATE, CoverageKind, Transcript
 from storage.campaign_progress import DUPLICATE, HERE, LEFT, PROBLEM
 from storage.campaigns import Campaign, CampaignItem
 from storage.desk import Submission
+from storage.keys import publisher_key
 from storage.ledger import Work
+from storage.publisher import PublisherTranscripts
 from workers.farm import Farm
 from workers.outlook import outlook
+from workers.publisher import record_of_transcript
 from workers.shown import file_keys, shown_of
 
 #: Items that are read at once, and objects.
@@ -108,6 +111,7 @@ def _record(farm: Farm, item: CampaignItem) -> dict[str, Any]:
         "file_sha256": (submission.file_sha256 if submission else None) or item.file_sha256,
         "seconds": None if samples is None else samples / SAMPLE_RATE,
         "transcripts": [] if submission is None else [_transcript(farm, submission, *one) for one in shown],
+        "publisher_transcripts": [] if submission is None else _publishers(farm, submission),
     }
 
 
@@ -136,6 +140,16 @@ def _transcript(farm: Farm, submission: Submission, work: Work, transcript: Tran
         ],
         "files": [{"key": key, "format": format, "sha256": _digest(farm, key)} for key, format in keys.items()],
     }
+
+
+def _publishers(farm: Farm, submission: Submission) -> list[dict[str, Any]]:
+    """What the publisher offers itself: as it was fetched, where it lies, and the digest of what lies there."""
+    found = []
+    for one in PublisherTranscripts(farm.database).of(submission.id):
+        key = None if one.sha256 is None else publisher_key(submission.id, one.sha256)
+        here = None if key is None else _digest(farm, key)
+        found.append(record_of_transcript(one) | {"key": key, "sha256": here})
+    return found
 
 
 def _digest(farm: Farm, key: str) -> str | None:

@@ -52,16 +52,25 @@ def publish(transcript: Transcript, folder: Path, stem: str, formats: Iterable[s
     written = []
     for format in formats:
         path = folder / output_name(stem, transcript.channel, format)
-        content = render(transcript, format).encode()
-        try:
-            if path.is_file() and path.read_bytes() == content:
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another folder with -o") from error
-        written.append(path)
+        if write(path, render(transcript, format).encode()):
+            written.append(path)
     return written
+
+
+def write(path: Path, content: bytes) -> bool:
+    """Write a file; False where it was there with the same content.
+
+    Raises:
+        UsageError: its folder cannot be written to.
+    """
+    try:
+        if path.is_file() and path.read_bytes() == content:
+            return False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); choose another folder with -o") from error
+    return True
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o666) -> None:

@@ -15,6 +15,7 @@ from storage.erasing import Erasing
 from storage.keeping import Keeping
 from storage.keys import MAPS, REDACTED, TRANSCRIPTS, transcript_key
 from storage.ledger import Work
+from storage.publisher import PublisherTranscripts
 from storage.records import gap_samples
 from storage.redactions import Redactions
 from workers.aggregate import transcript_of
@@ -22,6 +23,7 @@ from workers.erase import receipt_of
 from workers.export import folder_of
 from workers.farm import Farm
 from workers.publish import named, output_name
+from workers.publisher import record_of_transcript
 from workers.redact import redact
 
 
@@ -57,6 +59,7 @@ def full_record_of(farm: Farm, submission: Submission) -> dict[str, Any]:
     return record_of(submission) | {
         "transcripts": list(map(_coverage_record, transcripts_of(farm, submission))),
         "versions": versions_of(farm, submission),
+        "publisher_transcripts": list(map(record_of_transcript, PublisherTranscripts(farm.database).of(submission.id))),
         "hold": None if hold is None else asdict(hold),
         "deletion": None if deletion is None else receipt_of(deletion),
     }

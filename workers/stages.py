@@ -58,6 +58,7 @@ from workers.limits import beyond
 from workers.origins import origin_of
 from workers.patience import patiently
 from workers.prepare import SourceFile, mend, prepare
+from workers.publisher import keep_transcripts
 from workers.shown import put_files, sent_of
 from workers.source import shown
 
@@ -143,6 +144,8 @@ class Stages:
             source = SourceFile(path, submission.name)
             begin = self._whole if submission.settled is None else self._gaps
             works, file_sha256 = begin(submission, source, stop)
+            # Engines have its chunks already: what is waited for here keeps nobody waiting.
+            keep_transcripts(self._farm, submission, self._elsewhere, stop)
         transcripts = [(channel, work.id) for channel, work in works]
         duration = sum(work.duration for _, work in works)
         _log.info("submission %d: planned, %.1f s of sound", submission.id, duration / SAMPLE_RATE)
@@ -267,6 +270,7 @@ class Stages:
         desk = self._farm.desk
         try:
             with self._held(submission) as stop:
+                keep_transcripts(self._farm, submission, self._elsewhere, stop)  # what could not be had before
                 transcripts, _ = put_files(self._farm, submission)
                 if submission.destination is not None:
                     self._export(submission, stop)

@@ -82,6 +82,20 @@ class Version(Shape):
     gaps: float
 
 
+class PublisherTranscript(Shape):
+    """A transcript that the recording's publisher offers itself, and what became of it."""
+
+    n: int = Field(description="Its bytes are at /v1/recordings/{id}/publisher-transcripts/{n}.")
+    url: str
+    type: str | None
+    language: str | None
+    rel: str | None
+    state: str = Field(description="kept, refused, or later: it could not be had for the moment.")
+    error: str | None
+    bytes: int | None
+    sha256: str | None
+
+
 class HoldRecord(Shape):
     """Why nothing of a recording is removed."""
 
@@ -113,6 +127,7 @@ class FullRecording(Recording):
 
     transcripts: list[Heard]
     versions: list[Version]
+    publisher_transcripts: list[PublisherTranscript]
     hold: HoldRecord | None
     deletion: Receipt | None
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from fastapi.responses import RedirectResponse
 
 from scheduler.channels import handed_out
@@ -21,10 +21,13 @@ from stenopool.errors import Missing, UsageError
 from stenopool.formats import KEPT, format_of, render
 from storage.desk import Submission
 from storage.keys import REDACTED, TRANSCRIPTS
+from storage.publisher import PublisherTranscripts
+from storage.publisher_tables import KeptState
 from storage.redactions import Redactions
 from workers.export import stem_of
 from workers.farm import Farm
 from workers.publish import named, output_name
+from workers.publisher import SENT_AS, content_of, file_name
 from workers.shown import file_keys, is_redacted, shown_of, transcripts_of, veiled_of
 
 router = APIRouter(prefix="/v1/recordings", tags=["transcripts"])
@@ -92,6 +95,40 @@ def get_redaction_map(id: Id, farm: TheFarm, caller: Administrator, channel: Cha
                 read: dict[str, Any] = json.loads(redaction_map(transcript, masks))
                 return read
     raise Missing(f"recording {id} has no redacted transcript{'' if channel is None else f' of channel {channel}'}")
+
+
+@router.get(
+    "/{id}/publisher-transcripts/{n}",
+    response_class=Response,
+    responses={
+        200: {"description": "Its bytes, as they came.", "content": {SENT_AS: {}}},
+        409: {"description": "It could not be had."},
+        410: {"description": "The object store has it no longer."},
+    },
+)
+def get_publisher_transcript(
+    id: Id, n: Annotated[int, Path(ge=1, le=32_767)], farm: TheFarm, caller: Reader
+) -> Response:
+    """A transcript that the recording's publisher offers itself, as a file: whatever it is, it is none of ours.
+
+    Of a recording of which something is redacted, only for keys with the scope admin: nobody has looked through it.
+    """
+    found = submission_of(farm, caller, id)
+    one = next((one for one in PublisherTranscripts(farm.database).of(id) if one.place == n), None)
+    if one is None:
+        raise Missing(f"recording {id} has no such transcript; see publisher_transcripts of /v1/recordings/{id}")
+    if not caller.sees_all and is_redacted(farm, found):
+        raise Refused(403, "what the publisher of a redacted recording offers is for keys with the scope admin")
+    if one.state != KeptState.KEPT:
+        raise Refused(409, f"it is not kept: {one.error}")
+    try:
+        content = content_of(farm, found, one)
+    except KeyError:
+        raise Refused(410, "the object store has it no longer; its publisher may") from None
+    name = quote(file_name(stem_of(found.name), one), safe="")
+    headers = {"ETag": f'"{one.sha256}"', "Cache-Control": "private, no-cache", "Vary": "Authorization"}
+    headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
+    return Response(content, headers=headers, media_type=SENT_AS)
 
 
 def _chosen(

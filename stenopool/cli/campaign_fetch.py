@@ -11,6 +11,7 @@ import click
 
 from stenopool.cli.campaign_reports import code_of
 from stenopool.cli.campaigning import counting, farm_at_hand, of_campaign
+from stenopool.cli.desk import publisher_option
 from stenopool.cli.transcribe import formats_option
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ PAGE = 500
     "-o", "--output", "folder", type=click.Path(path_type=Path), default=".", help="Folder for the transcripts."
 )
 @formats_option
-def fetch(name: str, tenant: str, folder: Path, formats: tuple[str, ...]) -> None:
+@publisher_option
+def fetch(name: str, tenant: str, folder: Path, formats: tuple[str, ...], publisher: bool) -> None:
     """Write the transcripts of a campaign: a folder for each recording that is done, with a manifest, as --to has them
-    sent. What is there already stays; feed export reads them.
+    sent. What is there already stays; feed export reads them. What the publisher offers itself is left out where
+    something of the recording is redacted.
 
     \b
     Example:
@@ -38,9 +41,10 @@ def fetch(name: str, tenant: str, folder: Path, formats: tuple[str, ...]) -> Non
     import threading
 
     from storage.tables import PUBLISHED
-    from workers.export import export, folder_place
+    from workers.export import export, folder_place, stem_of
     from workers.publish import open_folder
-    from workers.shown import sent_of
+    from workers.publisher import files_of
+    from workers.shown import is_redacted, sent_of
 
     open_folder(folder)
     written = 0
@@ -51,7 +55,9 @@ def fetch(name: str, tenant: str, folder: Path, formats: tuple[str, ...]) -> Non
             for submission in _published(farm, found.id):
                 place = folder_place(folder / str(submission.id))
                 asked = replace(submission, formats=formats)
-                written += export(asked, sent_of(farm, submission), place, threading.Event())
+                theirs = files_of(farm, submission, stem_of(submission.name))
+                more = list(theirs) if publisher and not is_redacted(farm, submission) else []
+                written += export(asked, sent_of(farm, submission), place, threading.Event(), more)
                 progress(1)
     done = sum(states.get(state, 0) for state in PUBLISHED)
     click.echo(f"{name}: {done} of {sum(states.values())} are done; {written} written, {done - written} were there")

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Seconds between two looks at what is waited for.
 LOOK_EVERY = 0.5
 
+publisher_option = click.option(
+    "--publisher", is_flag=True, help="Also what the publisher offers itself, as it came: talk.publisher1.vtt."
+)
 _IDS = click.argument("ids", nargs=-1, required=True, type=click.IntRange(min=1), metavar="ID...")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -112,6 +115,10 @@ def show(id: int, as_json: bool) -> None:
         channel = f", channel {one['channel']}" if one["channel"] else ""
         gaps = f", {one['gaps']:.1f} s of gaps" if one["gaps"] else ""
         click.echo(f"{'version':<12}{one['version']}{channel}: {one['state']}{gaps}{_STANDING[one['standing']]}")
+    for one in record["publisher_transcripts"]:
+        what = ", ".join(filter(None, (one["type"], one["language"], one["rel"]))) or "of no type"
+        became = f"{one['bytes']} bytes" if one["error"] is None else one["error"]
+        click.echo(f"{'publisher':<12}{one['n']}, {what}: {one['state']}, {became}")
 
 
 def _because(reason: str | None) -> str:
@@ -134,8 +141,14 @@ _STANDING = {
 @formats_option
 @speakers_option
 @click.option("--version", type=click.IntRange(min=1), help="Not what is shown, but this version; show lists them.")
+@publisher_option
 def fetch(
-    ids: Sequence[int], folder: Path, formats: tuple[str, ...], speakers: tuple[str, ...], version: int | None
+    ids: Sequence[int],
+    folder: Path,
+    formats: tuple[str, ...],
+    speakers: tuple[str, ...],
+    version: int | None,
+    publisher: bool,
 ) -> None:
     """Write the transcripts of submissions, named as their files, as transcribe does.
 
@@ -144,7 +157,8 @@ def fetch(
       stenopool fetch 7 8 -o out/ --format txt,srt
     """
     from scheduler.channels import handed_out
-    from workers.publish import open_folder, publish
+    from workers.publish import open_folder, publish, write
+    from workers.publisher import files_of
     from workers.shown import transcripts_of
 
     open_folder(folder)
@@ -170,6 +184,8 @@ def fetch(
                 for transcript in handed_out(transcripts, speakers or submission.speakers)
                 for path in publish(transcript, folder, stem, formats)
             ]
+            for name, _, content in files_of(farm, submission, stem) if publisher else ():
+                written += [folder / name] if write(folder / name, content) else []
             click.echo(f"{submission.name}: {' '.join(map(str, written)) or 'files are up to date'}")
             if any(transcript.coverage.gaps for transcript in transcripts):
                 code = code or INCOMPLETE

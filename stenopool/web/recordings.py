@@ -18,6 +18,7 @@ from stenopool.web.pages import AnActor, AViewer, Viewer
 from stenopool.web.strip import Drawing, drawing
 from storage.desk import Submission
 from storage.listing import Listing, Which
+from storage.publisher import PublisherTranscripts
 from storage.situation import Situations
 from storage.strip import Strip
 from storage.tables import ENDED, OPEN, PUBLISHED, Lane, SubmissionState
@@ -103,6 +104,7 @@ def _shown(viewer: Viewer, id: int) -> dict[str, Any]:
         "actions": fitting(one) if viewer.submits else [],
         "ended": one.state in ENDED,
         "why": [] if one.published else why(Situations(viewer.farm.database).of(id)),
+        "publisher": PublisherTranscripts(viewer.farm.database).of(id),
         "seconds": None if one.duration is None else one.duration / SAMPLE_RATE,
     }
 

@@ -107,6 +107,7 @@ def ask(api: Served, client: httpx2.Client, name: str, method: str, path: str) -
         "name": "pocket",
         "view": "backlog",
         "worker": "w",
+        "n": "1",
         "id": vars(api)["ids"].get(path.split("/")[2], ""),
     }
     where = re.sub(r"\{(\w+)\}", lambda found: ids[found[1]], path)

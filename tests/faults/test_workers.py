@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.chunks import DEATHS
+from storage.blame import DEATHS
 from tests.faults.history import gaps, violations
 from tests.faults.storm import HELD, Storm, as_if_nothing_had_been
 from workers.farm import Places

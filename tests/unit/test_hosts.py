@@ -23,6 +23,13 @@ def test_a_host_is_asked_for_two_files_at_once() -> None:
         pass
 
 
+def test_some_wait_for_a_turn_as_long_as_they_say() -> None:
+    """And no longer."""
+    hosts = Hosts(1, patience=60.0)
+    with hosts.turn("a"), pytest.raises(FetchError, match=r"^1 files are being fetched from a; "), hosts.turn("a", 0.0):
+        pass
+
+
 def test_a_turn_is_waited_for() -> None:
     """Until one is given back."""
     hosts = Hosts(1, patience=60.0)

@@ -71,6 +71,18 @@ def test_an_episode_has_what_its_publisher_says() -> None:
     ]
 
 
+def test_an_address_that_is_none_is_left_out() -> None:
+    """Of a transcript, of sound, of the next page; the rest is listed."""
+    other = '<podcast:transcript url="http://[x/1.vtt"/><podcast:transcript url=" 2.vtt "/>'
+    head = '<title>Talks</title><atom:link rel="next" href="http://[x/2.xml"/>'
+
+    feed = read_feed(rss(episode(1, url="http://[x/1.mp3"), episode(2, more=other), head=head), URL)
+
+    [item] = feed.items
+    assert json.loads(item.metadata["transcripts"]) == [{"url": "https://example.org/2.vtt"}]
+    assert (feed.silent, feed.following) == (1, None)
+
+
 def test_atom_is_a_feed_as_well() -> None:
     """With enclosures that are links, and a next page."""
     feed = read_feed(
