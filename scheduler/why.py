@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from storage.blame import DEATHS
 from storage.situation import Part, Situation, Untold
 from storage.tables import ENDED, PUBLISHED, SubmissionState, TranscriptState
 
@@ -169,7 +170,7 @@ def _part(one: Situation, part: Part) -> Iterator[Reason]:
         )
     if part.suspects:
         died = "a worker" if part.deaths == 1 else f"{part.deaths} workers"
-        then = "at three it is a gap" if part.deaths < DEATHS else "it is tried once more when none has died for a while"
+        then = "at three it is a gap" if part.deaths < DEATHS else "once no worker has died for a while, once more"
         yield Reason(
             "suspects",
             f"{_count(part.suspects, 'chunk')} of {name} {'is' if part.suspects == 1 else 'are'} tried apart from "

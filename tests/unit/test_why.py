@@ -129,6 +129,14 @@ def part(**changes: object) -> Situation:
                 "at_work: 2 of 10 chunks of transcript 3 are done, 4 being decoded, 0 ready",
             ],
         ),
+        (
+            part(suspects=1, deaths=3, ready=1),
+            [
+                "suspects: 1 chunk of transcript 3 is tried apart from others: 3 workers died with it; once no worker has "
+                "died for a while, once more",
+                "turn: 2 of 10 chunks of transcript 3 are done, 1 ready for the next free engine",
+            ],
+        ),
         (part(language=False), ["no_language: the language of transcript 3 is still to be detected"]),
         (part(language=False, held=True), ["no_language: the language of transcript 3 is being detected"]),
         (
