@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from stenopool.cli.admin_actions import ACTIONS
+from stenopool.cli.admin_audit import audit
+from stenopool.cli.rows import format_options, say
 from stenopool.cli.transcribe import FAILED
 from stenopool.config import Config
 from stenopool.errors import UsageError
@@ -79,11 +79,6 @@ def _looking() -> Iterator[Engine]:
         engine.dispose()
 
 
-def _format_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with a line of names.")(command)
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON: a list of objects.")(command)
-
-
 class _ViewCommand(click.Command):
     """A view's command; its columns are looked up for --help only."""
 
@@ -125,7 +120,7 @@ def _view_command(name: str, help: str) -> click.Command:
         ),
     ):
         decorated = option(decorated)
-    return click.command(name, cls=_ViewCommand)(_format_options(decorated))
+    return click.command(name, cls=_ViewCommand)(format_options(decorated))
 
 
 for _name, _help in VIEWS.items():
@@ -139,47 +134,6 @@ def _watch(look: Callable[[], Rows], stop: threading.Event) -> None:
         say(found, as_json=False, as_csv=False)
         if stop.wait(LOOK_EVERY):
             return
-
-
-def say(found: Rows, *, as_json: bool, as_csv: bool) -> None:
-    """Print rows: for people as a table, for programs as a list of objects or as RFC 4180 has it."""
-    if as_json and as_csv:
-        raise UsageError("--json and --csv: name one of them")
-    if as_json:
-        click.echo(json.dumps(found.records, indent=2, ensure_ascii=False))
-    elif as_csv:
-        text = io.StringIO()
-        writer = csv.writer(text)  # lines end with CR LF
-        writer.writerow(found.columns)
-        writer.writerows([_value(value) for value in row] for row in found.rows)
-        click.echo(text.getvalue(), nl=False)
-    elif found.rows:
-        from stenopool.cli.models import table
-
-        head = tuple(name.upper() for name in found.columns)
-        for line in table([head, *(tuple(map(_cell, row)) for row in found.rows)]):
-            click.echo(line)
-    else:
-        click.echo("there is nothing in it")
-    if found.cut:
-        click.echo("stenopool: there is more; see it with a greater --limit", err=True)
-
-
-def _value(value: Any) -> Any:
-    """As CSV has it."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, dict | list) else value
-
-
-def _cell(value: Any) -> str:
-    """As people read it: one line, nothing that a terminal obeys, numbers without a point that says nothing."""
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    text = str(_value(value))
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 @admin.command(no_args_is_help=True)
@@ -215,7 +169,7 @@ def why(id: int, as_json: bool) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(0, 300, min_open=True), default=15.0, show_default=True, help="Seconds at most."
 )
-@_format_options
+@format_options
 def sql(statement: str, limit: int, timeout: float, as_json: bool, as_csv: bool) -> None:
     """Ask the views in SQL: one SELECT, with the rights of a role that may read them and nothing else.
 
@@ -268,7 +222,7 @@ def _say_sql(comment: str, statements: Sequence[str]) -> None:
         click.echo(f"{statement};")
 
 
-for _action in ACTIONS:
+for _action in (*ACTIONS, audit):
     admin.add_command(_action)
 
 COMMANDS: tuple[click.Command, ...] = (admin,)

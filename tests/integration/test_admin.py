@@ -580,6 +580,31 @@ def test_what_is_asked_wrongly(named_farm: HandFarm, arguments: tuple[str, ...],
         assert why in (done.stderr or str(done.exception))
 
 
+def test_who_did_what(named_farm: HandFarm) -> None:
+    """The last first, for people and programs; an entry that is taken out shows."""
+    access = Access(named_farm.farm.database)
+    for action in ("key.create", "submission.hold", "submission.release"):
+        access.note(BY, action, "submission 1", tenant="ada")
+    access.note(BY, "tenant.set", "tenant bob", tenant="bob", after={"weight": 2})
+
+    def asked(*arguments: str) -> Any:
+        return CliRunner().invoke(cli, ["admin", "audit", *arguments])
+
+    assert [one["action"] for one in json.loads(asked("--json").output)][:2] == ["tenant.set", "submission.release"]
+    [last] = csv.DictReader(io.StringIO(asked("--tenant", "bob", "--csv").output))
+    assert (last["who"], last["subject"], json.loads(last["after"])) == ("root@desk", "tenant bob", {"weight": 2})
+    cut = asked("--tenant", "ada", "-n", "1")
+    assert "submission.release" in cut.stdout
+    assert "there is more" in cut.stderr
+    assert asked("--verify").output == "all is as it was written, up to entry 4\n"
+
+    with named_farm.farm.database.begin() as connection:
+        connection.execute(text("ALTER TABLE audit DISABLE TRIGGER ALL"))
+        connection.execute(text("DELETE FROM audit WHERE id = 2"))
+    found = asked("--verify")
+    assert (found.exit_code, found.stderr) == (1, "entry 3 is not as it was written, or one before it is missing\n")
+
+
 def test_a_reader_of_ones_own(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With STENOPOOL_ADMIN_DATABASE alone, views and SQL are there, and no farm."""
     make_or_migrate(database_url)
