@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Protocol, TypeVar
 
@@ -21,7 +21,10 @@ from workers.farm import Farm
 _BEARER = HTTPBearer(auto_error=False, description="A key of `stenopool key create`.")
 
 
-def farm_of(request: Request) -> Farm:
+# What asks nothing is `async`: it is called where it is, and not handed to a thread first, which costs more than it does.
+
+
+async def farm_of(request: Request) -> Farm:
     """The farm of the application."""
     found: Farm = request.app.state.farm
     return found
@@ -30,7 +33,7 @@ def farm_of(request: Request) -> Farm:
 TheFarm = Annotated[Farm, Depends(farm_of)]
 
 
-def _config_of(request: Request) -> Config:
+async def _config_of(request: Request) -> Config:
     found: Config = request.app.state.config
     return found
 
@@ -106,10 +109,10 @@ def _caller(
     return Caller(key=key, request=request.state.id)
 
 
-def allowed(scope: Scope) -> Callable[..., Caller]:
+def allowed(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     """A dependency: whoever calls, if their key has this scope."""
 
-    def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+    async def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
         if scope not in caller.key.scopes:
             raise Refused(403, f"this key lacks the scope {scope}; it has {', '.join(sorted(caller.key.scopes))}")
         return caller
