@@ -20,7 +20,7 @@ from scheduler.campaigns import Campaigner
 from stenopool.domain import SAMPLE_RATE
 from stenopool.errors import BrokerUnreachable, LedgerUnreachable
 from storage.chunks import LEASE, Chunks
-from storage.database import name_of, refusals
+from storage.database import refusals
 from storage.desk import Desk
 from storage.fleet import Fleet, Worker
 from storage.outbox import Outbox
@@ -70,7 +70,7 @@ class Leadership:
         if self._engine.dialect.name != "postgresql":
             return True
         try:
-            with refusals(name_of(self._engine)):
+            with refusals(self._engine):
                 if self._connection is None:
                     connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
                     if not connection.scalar(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": self._lock}):

@@ -12,8 +12,9 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Row, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from stenopool.errors import Missing, UsageError
@@ -150,22 +151,13 @@ class Access(Transactions):
 
     def key_of(self, secret: str) -> Key | None:
         """The key with this secret, if it counts now."""
-        with self._transaction() as session:
-            found = session.execute(
-                select(KeyRow, database_clock()).where(KeyRow.digest == digest_of(secret), *COUNTS)
-            ).one_or_none()
-            if found is None:
+        with self._connection() as connection:
+            row = connection.execute(_OF_SECRET, {"secret": digest_of(secret)}).one_or_none()
+            if row is None:
                 return None
-            row, now = found
-            key = key_from(row)
-            if row.used_at is None or row.used_at < now - USED_EVERY:
-                session.execute(
-                    update(KeyRow)
-                    .where(KeyRow.id == row.id)
-                    .values(used_at=now)
-                    .execution_options(synchronize_session=False)
-                )
-            return key
+            if row.used_at is None or row.used_at < row.now - USED_EVERY:
+                connection.execute(update(KeyRow).where(KeyRow.id == row.id).values(used_at=row.now))
+            return key_from(row)
 
     # The audit log
 
@@ -239,6 +231,12 @@ COUNTS = (
 )
 
 
+#: A key by its secret. Each request asks for one: this is put together once, which takes longer than to run it.
+_OF_SECRET = select(*KeyRow.__table__.c, database_clock().label("now")).where(
+    KeyRow.digest == bindparam("secret"), *COUNTS
+)
+
+
 def _new_key(
     session: Session, name: str, tenant: str | None, scopes: Iterable[Scope], seconds: float | None
 ) -> tuple[KeyRow, str]:
@@ -277,7 +275,7 @@ def _chained(former: str, row: AuditRow) -> str:
     return hashlib.sha256(json.dumps([former, *said], sort_keys=True).encode()).hexdigest()
 
 
-def key_from(row: KeyRow) -> Key:
+def key_from(row: KeyRow | Row[*tuple[Any, ...]]) -> Key:
     """A key from its row."""
     return Key(
         id=row.id,

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from storage.database import database_clock, engine_of, name_of, refusals, revision
+from storage.database import database_clock, engine_of, refusals, revision
 from storage.tables import REVISION, TenantRow
 
 
@@ -42,7 +42,7 @@ def ledger_condition(where: Path | str) -> LedgerCondition:
     """
     engine = engine_of(where)
     try:
-        with refusals(name_of(engine)), engine.connect() as connection:
+        with refusals(engine), engine.connect() as connection:
             before = time.time()
             clock = connection.scalar(select(database_clock())) or 0.0
             ours = (before + time.time()) / 2

@@ -75,7 +75,7 @@ def open_database(where: Path | str) -> Engine:
     """
     engine = engine_of(where)
     try:
-        with refusals(name_of(engine)):
+        with refusals(engine):
             _check_revision(engine)
     except BaseException:
         engine.dispose()
@@ -98,7 +98,7 @@ def make_or_migrate(url: str) -> list[str]:
 
     engine = _postgres(url)
     try:
-        with refusals(name_of(engine)), engine.begin() as connection:
+        with refusals(engine), engine.begin() as connection:
             return migrate(connection)
     finally:
         engine.dispose()
@@ -191,7 +191,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def refusals(database: str) -> Iterator[None]:
+def refusals(engine: Engine) -> Iterator[None]:
     """What the ledger or its disk refuses, as a LedgerError that names it and the cure."""
     try:
         yield
@@ -201,6 +201,7 @@ def refusals(database: str) -> Iterator[None]:
         named = isinstance(error, OperationalError) or type(error) is DatabaseError
         if not named and not error.connection_invalidated:
             raise
+        database = name_of(engine)
         reason = str(error.orig).strip().partition("\n")[0]
         if not isinstance(error.orig, sqlite3.Error):
             raise LedgerUnreachable(f"{database}: no ledger answers ({reason}); {_way(reason)}") from error

@@ -221,7 +221,8 @@ class Desk(WaitingRoom):
     def submission(self, id: int) -> Submission:
         """One of them. Raises Missing where there is none."""
         with self._transaction() as session:
-            return self._submission(session, self._row(session, id))
+            [found] = self.read(session, [self._row(session, id)])
+            return found
 
     def first_of(self, transcript: int) -> tuple[int, float] | None:
         """Who first waited for a transcript, and when that was handed in; None where nobody does."""
@@ -609,11 +610,16 @@ class Desk(WaitingRoom):
         ):
             channel, transcript, total, left = rest
             waited[id].append((channel, transcript, total, left))
-        return [_read(row, waited[row.id]) for row in rows]
+        return [submission_from(row, waited[row.id]) for row in rows]
 
 
-def _read(row: SubmissionRow, transcripts: Sequence[tuple[int, int, int, int]]) -> Submission:
-    kept = {name: getattr(row, name) for name in Submission.__dataclass_fields__ if hasattr(SubmissionRow, name)}
+#: What a submission has as its row has it.
+_KEPT = tuple(name for name in Submission.__dataclass_fields__ if hasattr(SubmissionRow, name))
+
+
+def submission_from(row: SubmissionRow, transcripts: Sequence[tuple[int, int, int, int]]) -> Submission:
+    """A submission from its row, and of its transcripts: channel, id, chunks in all and open ones."""
+    kept = {name: getattr(row, name) for name in _KEPT}
     counted = {
         "transcripts": tuple((channel, id) for channel, id, _, _ in transcripts),
         "chunks_total": sum(total for _, _, total, _ in transcripts),

@@ -176,15 +176,7 @@ class Erasing(Transactions):
         with self._transaction() as session:
             row = session.get(DeletionRow, id)
             submission = session.get(SubmissionRow, id)
-            if row is None or submission is None:
-                return None
-            kept = {name: getattr(row, name) for name in Deletion.__dataclass_fields__ if hasattr(DeletionRow, name)}
-            return Deletion(
-                **{**kept, "keys": tuple(row.keys)},
-                submission=id,
-                tenant=submission.tenant,
-                state=SubmissionState(submission.state),
-            )
+            return None if row is None or submission is None else deletion_from(row, submission)
 
     def erase(self, id: int) -> bool:
         """Remove its rows, and blank what names it; True once they are. False while somebody works at them."""
@@ -350,6 +342,17 @@ class Erasing(Transactions):
         """Remove what is known of its file, if nobody else handed that in; how many rows, by table."""
         files = _delete(session, SourceRow, SourceRow.file_sha256 == row.file_sha256, ~_handed_in(row.id))
         return {"sources": files, "recordings": self._strays(session, recordings)}
+
+
+def deletion_from(row: DeletionRow, submission: SubmissionRow) -> Deletion:
+    """A deletion from its row, and that of its submission."""
+    kept = {name: getattr(row, name) for name in Deletion.__dataclass_fields__ if hasattr(DeletionRow, name)}
+    return Deletion(
+        **{**kept, "keys": tuple(row.keys)},
+        submission=submission.id,
+        tenant=submission.tenant,
+        state=SubmissionState(submission.state),
+    )
 
 
 def _alive() -> ColumnElement[bool]:

@@ -171,7 +171,12 @@ def locked(session: Session, id: int) -> SubmissionRow:
 def hold_of(session: Session, id: int) -> Hold | None:
     """Why a submission is held; None where it is not."""
     row = session.get(HoldRow, id)
-    return None if row is None else Hold(submission=id, reason=row.reason, by=row.by, at=row.at)
+    return None if row is None else hold_from(row)
+
+
+def hold_from(row: HoldRow) -> Hold:
+    """A hold from its row."""
+    return Hold(submission=row.submission_id, reason=row.reason, by=row.by, at=row.at)
 
 
 def source_kept(seconds: float) -> ColumnElement[bool]:

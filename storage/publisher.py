@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
+from sqlalchemy.orm import Session
 
 from storage.database import database_clock
 from storage.keeping import locked
@@ -62,12 +63,19 @@ class PublisherTranscripts(Transactions):
     def of(self, submission: int) -> list[PublisherTranscript]:
         """A submission's, as far as they were asked for, in the order of their feed."""
         with self._transaction() as session:
-            rows = session.scalars(
-                select(PublisherTranscriptRow)
-                .where(PublisherTranscriptRow.submission_id == submission)
-                .order_by(PublisherTranscriptRow.place)
-            )
-            return [_read(row) for row in rows]
+            return publisher_transcripts_of(session, submission)
+
+
+def publisher_transcripts_of(session: Session, submission: int) -> list[PublisherTranscript]:
+    """As `PublisherTranscripts.of`."""
+    return [_read(row) for row in session.scalars(_OF_SUBMISSION, {"submission": submission})]
+
+
+_OF_SUBMISSION = (
+    select(PublisherTranscriptRow)
+    .where(PublisherTranscriptRow.submission_id == bindparam("submission"))
+    .order_by(PublisherTranscriptRow.place)
+)
 
 
 def _read(row: PublisherTranscriptRow) -> PublisherTranscript:

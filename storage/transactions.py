@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.orm import Session
 
-from storage.database import name_of, refusals
+from storage.database import refusals
 
 
 class Transactions:
@@ -26,8 +26,15 @@ class Transactions:
 
     @contextmanager
     def _transaction(self) -> Iterator[Session]:
-        with refusals(name_of(self._engine)), Session(self._engine) as session, session.begin():
+        # A session ends with its transaction: nobody reads its rows afterwards, so that they need not expire.
+        with refusals(self._engine), Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A transaction without a session: who asks for columns and for no rows has it for half of the time."""
+        with refusals(self._engine), self._engine.begin() as connection:
+            yield connection
 
     @contextmanager
     def _transaction_soon(self) -> Iterator[Session]:

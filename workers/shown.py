@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from scheduler.redacted import redacted, redaction_map
 from scheduler.redaction import KINDS, Rules, read_rules
-from stenopool.domain import SAMPLE_RATE, CoverageKind, Transcript
+from stenopool.domain import MULTIPLE, SAMPLE_RATE, Coverage, CoverageKind, Transcript, join_text
 from stenopool.formats import KEPT, render
 from storage.desk import Submission
-from storage.erasing import Erasing
-from storage.keeping import Keeping
 from storage.keys import MAPS, REDACTED, TRANSCRIPTS, transcript_key
 from storage.ledger import Work
-from storage.publisher import PublisherTranscripts
-from storage.records import gap_samples
+from storage.outcome import Outcome, Version
+from storage.records import gap_samples, read_coverage, read_document
 from storage.redactions import Redactions
-from workers.aggregate import transcript_of
+from workers.aggregate import spoken_most, transcript_of
 from workers.erase import receipt_of
 from workers.export import folder_of
 from workers.farm import Farm
@@ -52,49 +50,41 @@ def record_of(one: Submission) -> dict[str, Any]:
     }
 
 
-def full_record_of(farm: Farm, submission: Submission) -> dict[str, Any]:
+def full_record_of(outcome: Outcome) -> dict[str, Any]:
     """All there is to know of a submission, for programs: its transcripts, their versions, holds, its deletion."""
-    hold = Keeping(farm.database).held(submission.id)
-    deletion = Erasing(farm.database).deletion(submission.id)
-    return record_of(submission) | {
-        "transcripts": list(map(_coverage_record, transcripts_of(farm, submission))),
-        "versions": versions_of(farm, submission),
-        "publisher_transcripts": list(map(record_of_transcript, PublisherTranscripts(farm.database).of(submission.id))),
+    hold, deletion = outcome.hold, outcome.deletion
+    return record_of(outcome.submission) | {
+        "transcripts": [_coverage_record(one, one.document) for one in outcome.versions if one.shown and one.document],
+        "versions": list(map(_version_record, outcome.versions)),
+        "publisher_transcripts": list(map(record_of_transcript, outcome.publisher_transcripts)),
         "hold": None if hold is None else asdict(hold),
         "deletion": None if deletion is None else receipt_of(deletion),
     }
 
 
-def _coverage_record(transcript: Transcript) -> dict[str, Any]:
+def _coverage_record(version: Version, document: Mapping[str, Any]) -> dict[str, Any]:
+    coverage = Coverage(read_coverage(document["coverage"]))
     return {
-        "channel": transcript.channel,
-        "language": transcript.language,
-        "words": len(transcript.text.split()),
-        "seconds": {kind.value: transcript.coverage.samples(kind) / SAMPLE_RATE for kind in CoverageKind},
+        "channel": version.channel or None,
+        "language": spoken_most(read_document(document)[0]) if version.language == MULTIPLE else version.language,
+        # Of each word only that it is there: to make what a transcript has of it would take most of the time.
+        "words": len(join_text(segment["text"] for segment in document["segments"]).split()),
+        "seconds": {kind.value: coverage.samples(kind) / SAMPLE_RATE for kind in CoverageKind},
         "gaps": [
             {"start": gap.span.start / SAMPLE_RATE, "end": gap.span.end / SAMPLE_RATE, "reason": gap.reason}
-            for gap in transcript.coverage.gaps
+            for gap in coverage.gaps
         ],
     }
 
 
-def versions_of(farm: Farm, submission: Submission) -> list[dict[str, Any]]:
-    """All versions of a submission's transcripts, as records."""
-    found = []
-    for channel, transcript in submission.transcripts:
-        shown = farm.ledger.shown(transcript)
-        for work in farm.ledger.versions(transcript):
-            standing = "withheld" if work.withheld else "shown" if shown and work.id == shown.id else "kept"
-            found.append(
-                {
-                    "channel": channel or None,
-                    "version": work.version,
-                    "state": work.state.value,
-                    "standing": standing,
-                    "gaps": gap_samples(work.document or {}) / SAMPLE_RATE,
-                }
-            )
-    return found
+def _version_record(version: Version) -> dict[str, Any]:
+    return {
+        "channel": version.channel or None,
+        "version": version.number,
+        "state": version.state.value,
+        "standing": "withheld" if version.withheld else "shown" if version.shown else "kept",
+        "gaps": gap_samples(version.document or {}) / SAMPLE_RATE,
+    }
 
 
 def shown_of(farm: Farm, submission: Submission, version: int | None = None) -> list[tuple[Work, Transcript]]:

@@ -16,12 +16,13 @@ from stenopool.config import Config
 from stenopool.errors import Missing
 from storage.access import Access, Actor, Key, Scope
 from storage.desk import Submission
+from storage.outcome import Outcome, Outcomes
 from workers.farm import Farm
 
 _BEARER = HTTPBearer(auto_error=False, description="A key of `stenopool key create`.")
 
 
-# What asks nothing is `async`: it is called where it is, and not handed to a thread first, which costs more than it does.
+# What asks nobody is `async`: it is called where it is, and not handed to a thread first, which takes longer than it.
 
 
 async def farm_of(request: Request) -> Farm:
@@ -159,5 +160,14 @@ def owned(farm: Farm, caller: Caller, subject: str, find: Callable[[], _Owned], 
 
 def submission_of(farm: Farm, caller: Caller, id: int) -> Submission:
     """A submission that is there for the caller. Raises Missing where there is none, for all that they are told."""
+    return _submitted(farm, caller, id, farm.desk.submission)
+
+
+def outcome_of(farm: Farm, caller: Caller, id: int) -> Outcome:
+    """The same, and what has become of it."""
+    return _submitted(farm, caller, id, Outcomes(farm.database).of)
+
+
+def _submitted(farm: Farm, caller: Caller, id: int, find: Callable[[int], _Owned]) -> _Owned:
     missing = f"there is no recording {id}; GET /v1/recordings lists them"
-    return owned(farm, caller, f"submission {id}", lambda: farm.desk.submission(id), missing)
+    return owned(farm, caller, f"submission {id}", lambda: find(id), missing)

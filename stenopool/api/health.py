@@ -22,10 +22,10 @@ async def alive() -> dict[str, str]:  # without a thread: that all are taken is 
 def ready(farm: TheFarm, response: Response) -> dict[str, str]:
     """The ledger answers as well, without which nothing can be done."""
     from stenopool.errors import LedgerError
-    from storage.database import name_of, refusals
+    from storage.database import refusals
 
     try:
-        with refusals(name_of(farm.database)), farm.database.connect() as connection:
+        with refusals(farm.database), farm.database.connect() as connection:
             connection.execute(select(1))
     except LedgerError:
         response.status_code = 503

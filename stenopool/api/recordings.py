@@ -10,7 +10,7 @@ from pydantic import Field
 
 from scheduler.redaction import read_rules
 from scheduler.why import why
-from stenopool.api.caller import Administrator, Caller, Reader, Submitter, TheFarm, submission_of
+from stenopool.api.caller import Administrator, Caller, Reader, Submitter, TheFarm, outcome_of, submission_of
 from stenopool.api.paging import Cursor, Limit, cursor_of, link_next, read_cursor
 from stenopool.api.problem import Refused
 from stenopool.api.shapes import FullRecording, Recording, RecordingPage, Shape, more, recording
@@ -65,8 +65,8 @@ def list_recordings(
 @router.get("/{id}", response_model=FullRecording)
 def show_recording(id: Id, farm: TheFarm, caller: Reader) -> dict[str, Any]:
     """All there is to know of a recording: how far it is, its transcripts, their coverage and versions."""
-    found = submission_of(farm, caller, id)
-    return full_record_of(farm, found) | more(found)
+    found = outcome_of(farm, caller, id)
+    return full_record_of(found) | more(found.submission)
 
 
 class Why(Shape):

@@ -87,11 +87,12 @@ def show(id: int, as_json: bool) -> None:
     Example:
       stenopool show 7
     """
+    from storage.outcome import Outcomes
     from workers.shown import full_record_of, record_of, transcripts_of
 
     with _farm() as farm:
-        submission = farm.desk.submission(id)
-        record = full_record_of(farm, submission)
+        outcome = Outcomes(farm.database).of(id)
+        submission, record = outcome.submission, full_record_of(outcome)
         transcripts = transcripts_of(farm, submission)
     if as_json:
         click.echo(json.dumps(record, indent=2))
