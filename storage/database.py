@@ -47,6 +47,9 @@ from storage.tables import REVISION, Base
 #: Seconds that a writer waits for another to finish.
 BUSY_TIMEOUT = 60.0
 
+#: That a process has to a farm's Postgres at most: as many as it came to need at once, which are kept.
+CONNECTIONS = 15
+
 
 class database_clock(FunctionElement[float]):  # noqa: N801 - used as SQL's functions are
     """Seconds since 1970 by the database's clock: the only one that leases are measured with."""
@@ -121,6 +124,8 @@ def _postgres(url: str) -> Engine:
         raise LedgerError(f"{parsed.get_backend_name()}: a farm's ledger is kept by Postgres; name one")
     engine = create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
+        pool_size=CONNECTIONS,
+        max_overflow=0,  # those beyond are closed after each use: Postgres takes longer to open one than to answer
         pool_recycle=1800,
         executemany_mode="values_plus_batch",  # many updates go there and back once, not each for itself
         connect_args={

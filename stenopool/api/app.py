@@ -29,6 +29,7 @@ from stenopool.api.describe import describe
 from stenopool.api.guard import Guard
 from stenopool.api.problem import add_problems
 from stenopool.api.rate import Rates
+from stenopool.api.threads import few_threads
 from stenopool.config import Config
 from stenopool.version import __version__
 from workers.farm import Farm
@@ -84,6 +85,7 @@ def make_app(farm: Farm, config: Config) -> FastAPI:
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
+        lifespan=few_threads,
     )
     app.state.farm = farm
     app.state.config = config

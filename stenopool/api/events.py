@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 
 from stenopool.api.caller import Reader, TheFarm
 from stenopool.api.problem import Refused
@@ -18,7 +21,7 @@ router = APIRouter(prefix="/v1/events", tags=["events"])
 
 #: Seconds between two looks, and that one request may wait.
 LOOK_EVERY, LONGEST = 0.5, 30.0
-#: Requests that may wait at once, in this process: each keeps a thread.
+#: Requests that may wait at once, in this process: each looks again and again.
 MOST_WAITING = 16
 
 
@@ -46,7 +49,7 @@ _waiting = 0
 
 
 @router.get("", response_model=EventPage)
-def list_events(
+async def list_events(
     farm: TheFarm,
     caller: Reader,
     after: Annotated[int, Query(ge=0, le=2**62, description="Those behind this number only.")] = 0,
@@ -59,27 +62,31 @@ def list_events(
     Of phrases heard in what is redacted, or is still to be, only administrators are told.
     """
     outbox, whose = Outbox(farm.database), caller.whose(tenant)
-    found = outbox.after(after, tenant=whose, limit=limit)
-    if not found and wait:
-        found = _wait(lambda: outbox.after(after, tenant=whose, limit=limit), wait)
-    transcripts = {int(one.detail["transcript"]) for one in found if one.detail and "transcript" in one.detail}
-    veils = Redactions(farm.database).veils(transcripts) if transcripts and not caller.sees_all else {}
-    events = [record for one in found if (record := _record(one, veils)) is not None]
-    return {"events": events, "after": found[-1].position if found else after}
+
+    def look() -> tuple[bool, dict[str, Any]]:
+        found = outbox.after(after, tenant=whose, limit=limit)
+        transcripts = {int(one.detail["transcript"]) for one in found if one.detail and "transcript" in one.detail}
+        veils = Redactions(farm.database).veils(transcripts) if transcripts and not caller.sees_all else {}
+        events = [record for one in found if (record := _record(one, veils)) is not None]
+        return bool(found), {"events": events, "after": found[-1].position if found else after}
+
+    there, answer = await run_in_threadpool(look)
+    return answer if there or not wait else await _wait(look, wait)
 
 
-def _wait(look: Any, seconds: float) -> list[Event]:
+async def _wait(look: Callable[[], tuple[bool, dict[str, Any]]], seconds: float) -> dict[str, Any]:
+    """The answer as soon as there is something, or in the end; no thread is kept meanwhile."""
     global _waiting
     if _waiting >= MOST_WAITING:
         raise Refused(429, "too many wait here already; ask without wait", headers={"Retry-After": "5"})
     _waiting += 1
     try:
         ends = time.monotonic() + seconds
-        found: list[Event] = []
-        while not found and (left := ends - time.monotonic()) > 0:
-            time.sleep(min(LOOK_EVERY, left))
-            found = look()
-        return found
+        while True:
+            await asyncio.sleep(max(0.0, min(LOOK_EVERY, ends - time.monotonic())))
+            there, answer = await run_in_threadpool(look)
+            if there or time.monotonic() >= ends:
+                return answer
     finally:
         _waiting -= 1
 
