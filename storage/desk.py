@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, case, delete, func, null, select, update
+from sqlalchemy import ColumnElement, Engine, bindparam, case, delete, func, null, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -595,23 +595,25 @@ class Desk(WaitingRoom):
     def read(session: Session, rows: Sequence[SubmissionRow]) -> list[Submission]:
         """Submissions of their rows, with what they wait for, in their order."""
         waited: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
-        link = SubmissionTranscriptRow
-        for id, *rest in session.execute(
-            select(
-                link.submission_id,
-                link.channel,
-                TranscriptRow.id,
-                TranscriptRow.chunks_total,
-                TranscriptRow.chunks_open,
-            )
-            .join(TranscriptRow, TranscriptRow.id == link.transcript_id)
-            .where(link.submission_id.in_([row.id for row in rows]))
-            .order_by(link.submission_id, link.channel)
-        ):
+        for id, *rest in session.execute(_WAITED_FOR, {"ids": [row.id for row in rows]}):
             channel, transcript, total, left = rest
             waited[id].append((channel, transcript, total, left))
         return [submission_from(row, waited[row.id]) for row in rows]
 
+
+#: What submissions wait for. Put together once: it is asked for with each that is looked at.
+_WAITED_FOR = (
+    select(
+        SubmissionTranscriptRow.submission_id,
+        SubmissionTranscriptRow.channel,
+        TranscriptRow.id,
+        TranscriptRow.chunks_total,
+        TranscriptRow.chunks_open,
+    )
+    .join(TranscriptRow, TranscriptRow.id == SubmissionTranscriptRow.transcript_id)
+    .where(SubmissionTranscriptRow.submission_id.in_(bindparam("ids", expanding=True)))
+    .order_by(SubmissionTranscriptRow.submission_id, SubmissionTranscriptRow.channel)
+)
 
 #: What a submission has as its row has it.
 _KEPT = tuple(name for name in Submission.__dataclass_fields__ if hasattr(SubmissionRow, name))

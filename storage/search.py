@@ -20,6 +20,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    bindparam,
     cast,
     column,
     func,
@@ -138,7 +139,7 @@ class Search(Transactions):
                 page = page.where(tuple_(rows.c.rank, rows.c.id) < tuple_(literal(behind[0], Float(53)), behind[1]))
             found = session.execute(page.order_by(rows.c.rank.desc(), rows.c.id.desc()).limit(limit + 1)).all()
             ranks = [(id, rank) for id, rank in found[:limit]]
-            hits = tuple(self._hits(session, ranks, query, fuzzy=wanted.fuzzy))
+            hits = tuple(self._hits(session, ranks, query, fuzzy=wanted.fuzzy)) if ranks else ()
         last = found[limit - 1] if len(found) > limit else None
         return Page(hits, None if last is None else _cursor(last.rank, last.id, mark))
 
@@ -277,12 +278,12 @@ class Search(Transactions):
 
 def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
     views = (View.ALL, View.REDACTED) if wanted.redacted else (View.ALL, View.FULL)
-    filters: list[ColumnElement[bool]] = [PassageRow.view.in_(views)]
+    filters = [_of_views(*views)]
     if wanted.veiled and not wanted.redacted:
         # Also of what is to be redacted, and is not yet.
         secret = (select(RedactionRow.transcript_id), _handed_in_as(SubmissionRow.redact.is_not(None)))
         plain = and_(*(PassageRow.transcript_id.not_in(some) for some in secret))
-        left = PassageRow.view.in_((View.ALL, View.REDACTED))
+        left = _of_views(View.ALL, View.REDACTED)
         filters = [or_(left, and_(PassageRow.view == View.FULL, plain))]
     if wanted.tenant is not None:
         filters.append(PassageRow.tenant == wanted.tenant)
@@ -297,6 +298,11 @@ def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.speaker is not None:
         filters.append(PassageRow.transcript_id.in_(_handed_in_as(SubmissionTranscriptRow.speaker == wanted.speaker)))
     return filters
+
+
+def _of_views(*views: View) -> ColumnElement[bool]:
+    # As IN it would be written into the statement anew each time, which for one of this length takes a while.
+    return or_(*(PassageRow.view == view for view in views))
 
 
 def _handed_in_as(*which: ColumnElement[bool]) -> Select[int]:
@@ -322,16 +328,20 @@ def _handed_in(*columns: Any) -> Select[*tuple[Any, ...]]:
         .join(SubmissionTranscriptRow, SubmissionTranscriptRow.transcript_id == _VERSION.id)
         .join(SubmissionRow, SubmissionRow.id == SubmissionTranscriptRow.submission_id)
         .outerjoin(CampaignRow, CampaignRow.id == SubmissionRow.campaign_id)
-        .where(state.not_in([SubmissionState.FAILED, SubmissionState.CANCELLED]))
+        .where(state != SubmissionState.FAILED, state != SubmissionState.CANCELLED)
     )
 
 
 def _configs(session: Session) -> list[str]:
     """Those that there are passages of. One look at the index each: to find all that differ would read all of it."""
-    found = [session.scalar(select(func.min(PassageRow.config)))]
-    while found[-1] is not None:
-        found.append(session.scalar(select(func.min(PassageRow.config)).where(PassageRow.config > found[-1])))
-    return [config for config in found if config is not None]
+    return list(session.connection().scalars(_CONFIGS))
+
+
+_CONFIGS = text(
+    "WITH RECURSIVE configs AS (SELECT min(config) AS config FROM passages UNION ALL "
+    "SELECT (SELECT min(config) FROM passages WHERE config > configs.config) FROM configs WHERE config IS NOT NULL) "
+    "SELECT config FROM configs WHERE config IS NOT NULL"
+)
 
 
 def _tsquery(config: str, query: Query) -> ColumnElement[Any]:
@@ -393,23 +403,30 @@ class _Name:
 
 def _names(session: Session, transcripts: set[int]) -> dict[int, _Name]:
     """What people call these transcripts; on a farm, as they were handed in the last time."""
-    names = {
-        id: _Name(name or recording[:12])
-        for id, name, recording in session.execute(
-            select(TranscriptRow.id, RecordingRow.name, RecordingRow.id)
-            .join(RecordingRow, RecordingRow.id == TranscriptRow.recording_id)
-            .where(TranscriptRow.id.in_(transcripts))
-        )
-    }
-    link = SubmissionTranscriptRow
-    rows = session.execute(
-        _handed_in(_SHOWN.id, SubmissionRow.name, SubmissionRow.id, link.channel, link.speaker)
-        .where(_SHOWN.id.in_(transcripts))
-        .order_by(SubmissionRow.id)
-    )
-    for id, name, submission, channel, speaker in rows:
+    asked, connection = {"transcripts": list(transcripts)}, session.connection()
+    names = {id: _Name(name or recording[:12]) for id, name, recording in connection.execute(_NAMED, asked)}
+    for id, name, submission, channel, speaker in connection.execute(_NAMED_BY, asked):
         names[id] = _Name(name, submission, channel, speaker)
     return names
+
+
+_LINK = SubmissionTranscriptRow
+_NAMED = (
+    select(TranscriptRow.id, RecordingRow.name, RecordingRow.id)
+    .join(RecordingRow, RecordingRow.id == TranscriptRow.recording_id)
+    .where(TranscriptRow.id.in_(bindparam("transcripts", expanding=True)))
+)
+_NAMED_BY = (
+    _handed_in(
+        _SHOWN.id,
+        SubmissionRow.name,
+        SubmissionRow.id,
+        SubmissionTranscriptRow.channel,
+        SubmissionTranscriptRow.speaker,
+    )
+    .where(_SHOWN.id.in_(bindparam("transcripts", expanding=True)))
+    .order_by(SubmissionRow.id)
+)
 
 
 def _cursor(rank: float, id: int, mark: str) -> str:
