@@ -8,15 +8,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from pathlib import Path
 
+import httpx2
 import pytest
 
-from stenopool.api import webhooks
+from stenopool.api import events, webhooks
 from stenopool.api.background import Background
+from stenopool.api.events import MOST_WAITING
 from stenopool.api.guard import MOST_JSON
 from stenopool.api.rate import Rates
+from stenopool.api.threads import THREADS
 from stenopool.errors import LedgerUnreachable
 from storage.outbox import Outbox
 from tests.farms import HandFarm
@@ -119,6 +123,28 @@ def test_events_are_waited_for(api: Served, named_farm: HandFarm) -> None:
     thread.join()
     assert [(event["state"], event["position"]) for event in found["events"]] == [("accepted", after + 1)]
     assert api.bob.get("/v1/events").json()["events"] == []
+
+
+def test_who_waits_for_events_keeps_no_thread(api: Served, named_farm: HandFarm) -> None:
+    """As many wait as there are threads, and others are answered meanwhile."""
+    assert MOST_WAITING >= THREADS
+    outbox = Outbox(named_farm.farm.database)
+    api.ada.get("/v1/events")
+
+    def wait(_: int) -> list[str]:
+        with httpx2.Client(base_url=api.url, headers=api.ada.headers, timeout=60, trust_env=False) as client:
+            return [one["state"] for one in client.get("/v1/events", params={"wait": 30}).json()["events"]]
+
+    with ThreadPoolExecutor(MOST_WAITING) as many:
+        waiting = [many.submit(wait, n) for n in range(MOST_WAITING)]
+        while events._waiting < MOST_WAITING:
+            assert not any(one.done() for one in waiting)
+            time.sleep(0.01)
+        assert api.ada.get("/v1/recordings").json()["recordings"] == []
+        assert not any(one.done() for one in waiting)
+        named_farm.submit()
+        outbox.number()
+        assert [one.result() for one in waiting] == [["accepted"]] * MOST_WAITING
 
 
 @pytest.fixture

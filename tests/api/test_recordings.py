@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from stenopool.config import Limits
 from stenopool.masking import Mask
@@ -191,6 +192,28 @@ def test_pages_are_stable(api: Served) -> None:
     assert "is no cursor" in problem(api.ada.get("/v1/recordings", params={"cursor": "x"}), 422)
     assert len(api.operator.get("/v1/recordings").json()["recordings"]) == 7
     assert len(api.operator.get("/v1/recordings", params={"tenant": "bob"}).json()["recordings"]) == 1
+
+
+def test_a_look_at_a_recording_is_three_statements(api: Served, named_farm: HandFarm) -> None:
+    """The key, the recording, its transcripts: in two transactions, however much there is to be told of it."""
+    done = named_farm.submit(6).id
+    named_farm.go(failing=[2])
+    api.ada.post(f"/v1/recordings/{done}/retry")
+    named_farm.go("second")
+    begun = named_farm.submit(4).id
+    api.ada.get("/v1/recordings")  # that its key is used is noted once a minute, and now
+    statements: list[str] = []
+    begins: list[object] = []
+    database = api.farm.database
+    event.listen(database, "before_cursor_execute", lambda _, __, statement, *___: statements.append(statement))
+    event.listen(database, "begin", begins.append)
+
+    shown = [api.ada.get(f"/v1/recordings/{id}").json() for id in (done, begun)]
+
+    assert [len(one["versions"]) for one in shown] == [2, 0]
+    asked = [statement.partition("FROM ")[2].split()[0] for statement in statements]
+    assert asked == ["api_keys", "submissions", "submission_transcripts"] * 2
+    assert len(begins) == 4
 
 
 def test_states_are_changed(api: Served, named_farm: HandFarm) -> None:
