@@ -194,8 +194,8 @@ def test_pages_are_stable(api: Served) -> None:
     assert len(api.operator.get("/v1/recordings", params={"tenant": "bob"}).json()["recordings"]) == 1
 
 
-def test_a_look_at_a_recording_is_three_statements(api: Served, named_farm: HandFarm) -> None:
-    """The key, the recording, its transcripts: in two transactions, however much there is to be told of it."""
+def test_a_look_at_a_recording_is_four_statements(api: Served, named_farm: HandFarm) -> None:
+    """Key, recording, transcripts, its publisher: two transactions, however much there is to be told."""
     done = named_farm.submit(6).id
     named_farm.go(failing=[2])
     api.ada.post(f"/v1/recordings/{done}/retry")
@@ -212,7 +212,7 @@ def test_a_look_at_a_recording_is_three_statements(api: Served, named_farm: Hand
 
     assert [len(one["versions"]) for one in shown] == [2, 0]
     asked = [statement.partition("FROM ")[2].split()[0] for statement in statements]
-    assert asked == ["api_keys", "submissions", "submission_transcripts"] * 2
+    assert asked == ["api_keys", "submissions", "submission_transcripts", "publisher_transcripts"] * 2
     assert len(begins) == 4
 
 
