@@ -170,7 +170,9 @@ def _part(one: Situation, part: Part) -> Iterator[Reason]:
         )
     if part.suspects:
         died = "a worker" if part.deaths == 1 else f"{part.deaths} workers"
-        then = "at three it is a gap" if part.deaths < DEATHS else "once no worker has died for a while, once more"
+        then = (
+            "at three it is a gap" if part.deaths < DEATHS else "it is tried again once no worker has died for a while"
+        )
         yield Reason(
             "suspects",
             f"{_count(part.suspects, 'chunk')} of {name} {'is' if part.suspects == 1 else 'are'} tried apart from "

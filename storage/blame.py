@@ -13,8 +13,8 @@ from storage.database import database_clock
 from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, DeathRow
 
 #: Workers that a chunk may take with it: the first with whatever was beside it, the second with a few that a worker
-#: died with as well, the third alone. One more where machines die of something else.
-DEATHS = 3
+#: died with as well, the third alone. Where machines die of something else, so many at most.
+DEATHS, MOST_DEATHS = 3, 6
 #: Chunks that a worker died with once, and that are tried again beside each other.
 SUSPECTS = 8
 #: Leases for which a death tells of the times in which it was; the first tells nothing, as what it had is not told yet.
@@ -31,8 +31,8 @@ ChunkKey = tuple[int, int]
 def may_be_tried(lease: Any) -> ColumnElement[bool]:
     """A suspect's turn may come: but for one that three workers died with by chance, as it seems, that is now.
 
-    That one waits until no worker has died for a lease's time: whoever dies then with it alone has died of it. It does
-    not wait for ever: a machine that fails again and again must not keep recordings from ending.
+    That one waits until no worker has died for a lease's time, so that it is not the next as well. It does not wait for
+    ever: a machine that fails again and again must not keep recordings from ending.
     """
     other = aliased(ChunkRow)
     return or_(

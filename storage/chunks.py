@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Engine, Float, Select, Update, bindparam, 
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
-from storage.blame import DEATHS, SUSPECTS, ChunkKey, may_be_tried, note_deaths, unexplained
+from storage.blame import DEATHS, MOST_DEATHS, SUSPECTS, ChunkKey, may_be_tried, note_deaths, unexplained
 from storage.conditions import lapsed
 from storage.database import database_clock
 from storage.holding import held_of, hold, is_held
@@ -259,7 +259,7 @@ class Chunks(Transactions):
         """Blame chunks whose lease ran out: their worker died with them, or with one of them.
 
         They are ready again, to be decoded apart from all others; one that is alone to blame is quarantined: a gap. It
-        is not where others died lately of nothing that they had: then it is tried once more (storage/blame.py).
+        is not where others died lately of nothing that they had: then it is tried again (storage/blame.py).
         """
         with self._transaction() as session:
             expired = session.execute(
@@ -306,7 +306,9 @@ class Chunks(Transactions):
         blamed = [row for row in expired if row.crashes + 1 >= DEATHS]
         others = unexplained(session, self.lease) if blamed else []
         return [
-            row for row in blamed if row.crashes + 1 > DEATHS or all((row[0], row[1]) in chunks for chunks in others)
+            row
+            for row in blamed
+            if row.crashes + 1 >= MOST_DEATHS or all((row[0], row[1]) in chunks for chunks in others)
         ]
 
     def _quarantine(

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, func, select, update
 
 from stenopool.domain import Chunk, Span
 from stenopool.errors import LedgerError, QueueFull
-from storage.blame import PATIENCE, SUSPECTS, TIMES
+from storage.blame import MOST_DEATHS, PATIENCE, SUSPECTS, TIMES
 from storage.chunks import Finished
 from storage.database import database_clock
 from storage.desk import LEASE, Desk, Order, Submission
@@ -415,7 +415,7 @@ def test_who_dies_in_company_is_tried_apart_and_then_quarantined(farm: Farm) -> 
 
 
 def test_where_machines_die_a_third_death_is_no_proof(farm: Farm) -> None:
-    """A chunk that three workers died with, as others died of nothing, waits until none does; then it is blamed."""
+    """A chunk that three workers died with, as others died of nothing, waits until none does; the sixth is enough."""
     farm.planned(chunks=3)
     farm.window.admit(ENGINE, Lane.NORMAL, 3)
     farm.three_die_with_the_first()
@@ -427,10 +427,27 @@ def test_where_machines_die_a_third_death_is_no_proof(farm: Farm) -> None:
 
     farm.later(LEASE)
     assert [hint.index for hint in farm.window.hints(ENGINE, Lane.NORMAL, 10, 0)] == [0]
+    deaths = 3
+    while claims := farm.ledger.claim_suspects("w", ENGINE):
+        assert [claim.index for claim in claims] == [0]
+        farm.expire()
+        swept = farm.ledger.sweep_crashed()
+        farm.later(LEASE)
+        deaths += 1
+    assert deaths == MOST_DEATHS
+    assert [index for _, index in swept.quarantined] == [0]
+    assert farm.ledger.results(swept.quarantined[0][0])[0]["failed"] == "6 workers died with it"
+
+
+def test_when_machines_die_no_more_a_death_counts(farm: Farm) -> None:
+    """Those of others were long ago: the fourth is proof."""
+    farm.planned(chunks=3)
+    farm.window.admit(ENGINE, Lane.NORMAL, 3)
+    farm.three_die_with_the_first()
+    farm.later(TIMES * LEASE)
     [claim] = farm.ledger.claim_suspects("w", ENGINE)
-    assert claim.index == 0
     farm.expire()
-    assert [index for _, index in farm.ledger.sweep_crashed().quarantined] == [0]
+    assert farm.ledger.sweep_crashed().quarantined == [(claim.transcript, 0)]
     assert farm.ledger.results(claim.transcript)[0]["failed"] == "4 workers died with it"
 
 

@@ -132,8 +132,8 @@ def part(**changes: object) -> Situation:
         (
             part(suspects=1, deaths=3, ready=1),
             [
-                "suspects: 1 chunk of transcript 3 is tried apart from others: 3 workers died with it; once no worker "
-                "has died for a while, once more",
+                "suspects: 1 chunk of transcript 3 is tried apart from others: 3 workers died with it; it is tried "
+                "again once no worker has died for a while",
                 "turn: 2 of 10 chunks of transcript 3 are done, 1 ready for the next free engine",
             ],
         ),
