@@ -163,10 +163,12 @@ def measure_day(hours: float = 24) -> dict[str, Any]:
         storm.workers(1)
         watched = {name: psutil.Process(one.pid) for name, one in storm.processes.items()}
         memory: dict[str, list[float]] = {name: [] for name in watched}
+        heard: list[int] = []
         stop = threading.Event()
 
         def watch() -> None:
             while not stop.wait(1):
+                heard.append(storm.done())
                 for name, process in watched.items():
                     family = [process, *process.children(recursive=True)]
                     memory[name].append(sum(one.memory_info().rss for one in family) / 1e6)
@@ -191,5 +193,10 @@ def measure_day(hours: float = 24) -> dict[str, Any]:
                     "most": round(max(values)),
                 }
                 for name, values in memory.items()
+            },
+            # An engine begins when all is ingested: how it is at the beginning of that, and later.
+            "worker_mb_by_chunks_heard": {
+                share: round(memory["engine 0"][next(at for at, n in enumerate(heard) if n >= share / 100 * heard[-1])])
+                for share in (5, 25, 50, 75, 100)
             },
         }

@@ -113,7 +113,7 @@ class Dispatcher:
     """
 
     def __init__(self, engine: Engine, broker: Broker, *, lease: float = LEASE) -> None:
-        self._chunks = Chunks(engine)
+        self._chunks = Chunks(engine, lease=lease)
         self._desk = Desk(engine)
         self._fleet = Fleet(engine)
         self._window = Window(engine, lease=lease)

@@ -147,6 +147,21 @@ def test_two_at_once_admit_and_tell_of_each_chunk_once(
     assert all(of == transcript for of, _ in told)
 
 
+def test_deaths_are_judged_by_the_farms_own_lease(farm: Farm, broker: Broker) -> None:
+    """Another has died of nothing, five leases ago: then the third death with a chunk is no proof."""
+    transcript = farm.planned(chunks=2).transcripts[0][1]
+    farm.window.admit(ENGINE, Lane.NORMAL, 2)
+    farm.ledger.claim_queued("w", ENGINE, 1)
+    farm.another_dies(ago=5.0)
+    for _ in range(2):
+        [claim] = farm.ledger.claim_suspects("w", ENGINE)
+        farm.expire()
+        Dispatcher(farm.engine, broker, lease=1.0).tick()
+
+    assert claim.index == 0
+    assert farm.ledger.results(transcript) == [{}], "what the other had, and no gap"
+
+
 def test_a_suspect_has_a_hint_of_its_own() -> None:
     """The others are grouped around it."""
     hints = [Hint(1, index, suspect=index == 2) for index in range(5)]
