@@ -21,6 +21,8 @@ SUSPECTS = 8
 TIMES = 10
 #: Leases for which a chunk waits at most until nobody dies.
 PATIENCE = 60
+#: Deaths that are looked at, the latest.
+_LOOKED_AT = 50
 #: Seconds for which deaths are remembered.
 _REMEMBERED = 86_400.0
 
@@ -43,7 +45,10 @@ def may_be_tried(lease: Any) -> ColumnElement[bool]:
 
 
 def note_deaths(session: Session, expired: Mapping[str, Sequence[ChunkKey]]) -> None:
-    """These workers died, by name, with these chunks; what is known of them already is added to."""
+    """These workers died, by name, with these chunks; what is known of them already is added to.
+
+    Whoever calls is alone to note them.
+    """
     known = {row.worker: row for row in session.scalars(select(DeathRow).where(DeathRow.worker.in_(expired)))}
     for worker, chunks in expired.items():
         row = known.get(worker)
@@ -57,9 +62,8 @@ def note_deaths(session: Session, expired: Mapping[str, Sequence[ChunkKey]]) -> 
 def unexplained(session: Session, lease: float) -> list[frozenset[ChunkKey]]:
     """What workers had that died lately of none of it: others have heard all of that since."""
     lately = (DeathRow.at > now() - TIMES * lease, DeathRow.at < now() - lease)
-    deaths = [
-        frozenset((of, at) for of, at in chunks) for chunks in session.scalars(select(DeathRow.chunks).where(*lately))
-    ]
+    rows = session.scalars(select(DeathRow.chunks).where(*lately).order_by(DeathRow.at.desc()).limit(_LOOKED_AT))
+    deaths = [frozenset((of, at) for of, at in chunks) for chunks in rows]
     heard = _heard(session, {key for chunks in deaths for key in chunks})
     return [chunks for chunks in deaths if chunks <= heard]
 

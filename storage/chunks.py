@@ -302,6 +302,7 @@ class Chunks(Transactions):
         had: dict[str, list[ChunkKey]] = defaultdict(list)
         for row in expired:
             had[row.worker].append((row[0], row[1]))
+        self._alone(session, "deaths")
         note_deaths(session, had)
         blamed = [row for row in expired if row.crashes + 1 >= DEATHS]
         others = unexplained(session, self.lease) if blamed else []
