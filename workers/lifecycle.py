@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -143,13 +142,6 @@ def _beat(
             if time.monotonic() - renewed > farm.lease / 3 and stalled() < farm.lease / 3:
                 farm.ledger.renew(worker.id, held())
                 renewed = time.monotonic()
-                _trim()
             account.write()
         except LedgerUnreachable as error:
             _log.warning("%s", error)
-
-
-def _trim() -> None:
-    """Give the system back what is free: else glibc keeps, thread by thread, all that chunks have ever needed."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # others have no such thing, nor the need
-        trim(0)

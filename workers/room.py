@@ -58,7 +58,7 @@ class EngineRoom:
         self._thread.start()
 
     def decode(self, request: Request, party: object | None = None) -> Future[Heard]:
-        """Have a chunk decoded, beside those of its party only if it has one; the request's key is not used.
+        """Have a chunk decoded, beside those of its party only if it has one.
 
         The future raises EngineError where the device failed while the chunk was in a slot, UsageError where the
         request does not fit the model, and Closed where nobody came to it.
@@ -133,8 +133,10 @@ class EngineRoom:
             self.turns[len(self._in_slots)] += 1
         for heard in self.engine.step():
             assert isinstance(heard.key, _Job)
-            self._in_slots.discard(heard.key)
-            heard.key.future.set_result(heard)
+            job = heard.key
+            self._in_slots.discard(job)
+            # Not with the job in it, which has the future: in such a ring, samples stay until somebody collects rings.
+            job.future.set_result(replace(heard, key=job.request.key))
         self._progressed = time.monotonic()
 
     def _submit(self, jobs: list[_Job]) -> None:

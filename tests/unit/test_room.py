@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from itertools import pairwise
@@ -50,6 +52,22 @@ def room_of() -> Iterator[Callable[[Engine | StandIn], EngineRoom]]:
     yield make
     for room in rooms:
         room.close()
+
+
+def test_what_is_heard_is_let_go(room_of: Callable[[StandIn], EngineRoom]) -> None:
+    """Samples go with whoever asked, and not when Python next looks for rings: a worker does not grow with the day."""
+    room = room_of(StandIn())
+    pcm = np.ones(S, np.int16)
+    held = weakref.ref(pcm)
+    gc.disable()
+    try:
+        future = room.decode(request(pcm))
+        assert future.result(60).key is None
+        del pcm, future
+        room.decode(request(np.zeros(S, np.int16))).result(60)  # the thread of the room is at another
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_it_hears_what_the_engine_hears(
