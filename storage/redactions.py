@@ -101,7 +101,9 @@ class Redactions(Transactions):
             ).all()
         found = dict.fromkeys(secret, Veil(None))
         for id, document, masks in rows:
-            segments, _ = read_document({"segments": [], "coverage": [], **(document or {})})
+            if document is None:
+                continue
+            segments, _ = read_document({"segments": [], "coverage": [], **document})
             spans = [span_of(segments[mask.segment], mask.start, mask.end) for mask in map(Mask._make, masks)]
             found[id] = Veil(spans)
         return found
