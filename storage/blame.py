@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, or_, select, tuple_
+from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from storage.conditions import now
@@ -17,12 +17,10 @@ from storage.tables import CHUNK_KEY, ChunkRow, ChunkState, DeathRow
 DEATHS, MOST_DEATHS = 3, 6
 #: Chunks that a worker died with once, and that are tried again beside each other.
 SUSPECTS = 8
-#: Leases for which a death tells of the times in which it was; the first tells nothing, as what it had is not told yet.
+#: Leases for which a death of nothing that the worker had says that machines die.
 TIMES = 10
 #: Leases for which a chunk waits at most until nobody dies.
 PATIENCE = 60
-#: Deaths that are looked at, the latest.
-_LOOKED_AT = 50
 #: Seconds for which deaths are remembered.
 _REMEMBERED = 86_400.0
 
@@ -30,15 +28,22 @@ _REMEMBERED = 86_400.0
 ChunkKey = tuple[int, int]
 
 
-def may_be_tried(lease: Any) -> ColumnElement[bool]:
-    """A suspect's turn may come: but for one that three workers died with by chance, as it seems, that is now.
+def machines_die(lease: Any) -> ColumnElement[bool]:
+    """A worker died lately of nothing that it had: a death is no proof against a chunk that was there."""
+    return exists(select(DeathRow.worker).where(DeathRow.cleared, DeathRow.at > now() - TIMES * lease))
 
-    That one waits until no worker has died for a lease's time, so that it is not the next as well. It does not wait for
-    ever: a machine that fails again and again must not keep recordings from ending.
+
+def may_be_tried(lease: Any) -> ColumnElement[bool]:
+    """A suspect's turn may come: not that of one that is tried alone, whose next death might be taken for proof.
+
+    That one waits until no worker has died for a lease's time: whoever dies then with it alone has died of it. Where it
+    is known that machines die, a third death is no proof, and it is tried at once; who three died with all the same
+    waits again. Nobody waits for ever: a machine that fails again and again must not keep recordings from ending.
     """
     other = aliased(ChunkRow)
     return or_(
-        ChunkRow.crashes < DEATHS,
+        ChunkRow.crashes < DEATHS - 1,
+        and_(ChunkRow.crashes < DEATHS, machines_die(lease)),
         ~exists(select(other.index).where(other.blamed_at > now() - lease)),
         ChunkRow.blamed_at < now() - PATIENCE * lease,
     )
@@ -59,13 +64,15 @@ def note_deaths(session: Session, expired: Mapping[str, Sequence[ChunkKey]]) -> 
     session.execute(delete(DeathRow).where(DeathRow.at < database_clock() - _REMEMBERED))
 
 
-def unexplained(session: Session, lease: float) -> list[frozenset[ChunkKey]]:
-    """What workers had that died lately of none of it: others have heard all of that since."""
-    lately = (DeathRow.at > now() - TIMES * lease, DeathRow.at < now() - lease)
-    rows = session.scalars(select(DeathRow.chunks).where(*lately).order_by(DeathRow.at.desc()).limit(_LOOKED_AT))
-    deaths = [frozenset((of, at) for of, at in chunks) for chunks in rows]
-    heard = _heard(session, {key for chunks in deaths for key in chunks})
-    return [chunks for chunks in deaths if chunks <= heard]
+def clear_deaths(session: Session, lease: float) -> None:
+    """Find those who died of nothing that they had: others have heard all of that since.
+
+    Not those of the last lease: what they had may not all be known yet.
+    """
+    open_ = (~DeathRow.cleared, DeathRow.at > now() - TIMES * lease, DeathRow.at < now() - lease)
+    for death in session.scalars(select(DeathRow).where(*open_).with_for_update(skip_locked=True)).all():
+        chunks = {(of, at) for of, at in death.chunks}
+        death.cleared = chunks <= _heard(session, chunks)
 
 
 def _heard(session: Session, chunks: Iterable[ChunkKey]) -> set[ChunkKey]:

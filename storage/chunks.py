@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Engine, Float, Select, Update, bindparam, 
 from sqlalchemy.orm import Session
 
 from stenopool.domain import Chunk, ChunkResult, Span
-from storage.blame import DEATHS, MOST_DEATHS, SUSPECTS, ChunkKey, may_be_tried, note_deaths, unexplained
+from storage.blame import DEATHS, MOST_DEATHS, SUSPECTS, ChunkKey, clear_deaths, machines_die, may_be_tried, note_deaths
 from storage.conditions import lapsed
 from storage.database import database_clock
 from storage.holding import held_of, hold, is_held
@@ -184,7 +184,7 @@ class Chunks(Transactions):
     def claim_suspects(self, worker: str, engine_key: str) -> list[Claim]:
         """Lease chunks that a worker died with, to be decoded with nothing else beside them: a few, or one alone.
 
-        Where workers died of something else, one that three died with is left until none does.
+        One whose next death may be taken for proof is left until no worker dies.
         """
         with self._transaction() as session:
             return self._take(session, _SUSPECTS, worker, SUSPECTS, engine=engine_key) or self._take(
@@ -259,9 +259,10 @@ class Chunks(Transactions):
         """Blame chunks whose lease ran out: their worker died with them, or with one of them.
 
         They are ready again, to be decoded apart from all others; one that is alone to blame is quarantined: a gap. It
-        is not where others died lately of nothing that they had: then it is tried again (storage/blame.py).
+        is not where machines die of something else: then it is tried again (storage/blame.py).
         """
         with self._transaction() as session:
+            clear_deaths(session, self.lease)
             expired = session.execute(
                 select(*CHUNK_KEY, ChunkRow.start, ChunkRow.end, ChunkRow.crashes, ChunkRow.carried, ChunkRow.worker)
                 .where(
@@ -305,12 +306,9 @@ class Chunks(Transactions):
         self._alone(session, "deaths")
         note_deaths(session, had)
         blamed = [row for row in expired if row.crashes + 1 >= DEATHS]
-        others = unexplained(session, self.lease) if blamed else []
-        return [
-            row
-            for row in blamed
-            if row.crashes + 1 >= MOST_DEATHS or all((row[0], row[1]) in chunks for chunks in others)
-        ]
+        if blamed and session.scalar(select(machines_die(2 * self.lease))):  # also what was known as it was tried
+            return [row for row in blamed if row.crashes + 1 >= MOST_DEATHS]
+        return blamed
 
     def _quarantine(
         self, session: Session, key: ChunkKey, span: Span, deaths: int, carried: dict[str, Any] | None

@@ -350,6 +350,9 @@ class DeathRow(Base):
     worker: Mapped[str] = mapped_column(String(80), primary_key=True)
     at: Mapped[float] = mapped_column(comment="database clock; when the first of its leases was found to have run out")
     chunks: Mapped[list[list[int]]] = mapped_column(JSON, comment="[transcript, index] of each")
+    cleared: Mapped[bool] = mapped_column(
+        default=False, server_default=false(), comment="others have heard all of that since: it died of nothing of it"
+    )
 
 
 class SilenceRow(Base):

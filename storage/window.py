@@ -239,7 +239,7 @@ _ADMISSIBLE = (
 
 
 #: One that waits until nobody dies may wait long: others do not wait with it, and what is served now is not it.
-_GOING = ChunkRow.crashes < DEATHS
+_GOING = ChunkRow.crashes < DEATHS - 1
 
 
 # Put together once: a slice's statements take no longer than that.

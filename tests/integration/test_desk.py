@@ -444,25 +444,29 @@ def test_when_machines_die_no_more_a_death_counts(farm: Farm) -> None:
     farm.planned(chunks=3)
     farm.window.admit(ENGINE, Lane.NORMAL, 3)
     farm.three_die_with_the_first()
-    farm.later(TIMES * LEASE)
+    farm.later(2 * TIMES * LEASE)
     [claim] = farm.ledger.claim_suspects("w", ENGINE)
     farm.expire()
     assert farm.ledger.sweep_crashed().quarantined == [(claim.transcript, 0)]
     assert farm.ledger.results(claim.transcript)[0]["failed"] == "4 workers died with it"
 
 
-@pytest.mark.parametrize("ago", [LEASE / 2, TIMES * LEASE])
-def test_deaths_at_other_times_prove_nothing(farm: Farm, ago: float) -> None:
-    """Neither those of long ago, nor those of which not all is told."""
+def test_nobody_is_tried_alone_while_nothing_is_known(farm: Farm) -> None:
+    """Whose third death would be proof waits until no worker dies; what was long ago proves nothing."""
     farm.planned(chunks=2)
     farm.window.admit(ENGINE, Lane.NORMAL, 2)
     farm.ledger.claim_queued("w", ENGINE, 1)
-    farm.another_dies(ago)
-    for _ in range(2):
-        farm.ledger.claim_suspects("w", ENGINE)
-        farm.expire()
-        swept = farm.ledger.sweep_crashed()
-    assert [index for _, index in swept.quarantined] == [0]
+    farm.another_dies(ago=2 * TIMES * LEASE)
+    farm.ledger.claim_suspects("w", ENGINE)
+    farm.expire()
+    farm.ledger.sweep_crashed()
+    assert farm.ledger.claim_suspects("w", ENGINE) == []
+    assert farm.window.hints(ENGINE, Lane.NORMAL, 10, 0) == []
+
+    farm.later(LEASE)
+    [claim] = farm.ledger.claim_suspects("w", ENGINE)
+    farm.expire()
+    assert farm.ledger.sweep_crashed().quarantined == [(claim.transcript, 0)]
 
 
 def test_what_a_killer_leaves_behind_is_no_proof(farm: Farm) -> None:

@@ -21,6 +21,13 @@ def upgrade() -> None:
             comment="database clock; when the first of its leases was found to have run out",
         ),
         sa.Column("chunks", sa.JSON(), nullable=False, comment="[transcript, index] of each"),
+        sa.Column(
+            "cleared",
+            sa.Boolean(),
+            server_default=sa.false(),
+            nullable=False,
+            comment="others have heard all of that since: it died of nothing of it",
+        ),
         sa.PrimaryKeyConstraint("worker", name=op.f("pk_deaths")),
     )
     op.create_index(op.f("ix_deaths_at"), "deaths", ["at"])
