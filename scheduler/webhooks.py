@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from stenopool.version import __version__
 from storage.outbox import Event
+from storage.watching import without_text
 from storage.webhook_tables import DeliveryState
 from storage.webhooks import Delivery, Outcome, Probe
 
@@ -61,8 +62,7 @@ def body_of(event: Event | Probe) -> bytes:
     """
     data = dict(event.data)
     if isinstance(detail := data.get("detail"), dict) and "hits" in detail:
-        hits = [{name: value for name, value in hit.items() if name != "text"} for hit in detail["hits"]]
-        data["detail"] = {**detail, "hits": hits}
+        data["detail"] = {**detail, "hits": without_text(detail["hits"])}
     record = {
         "type": event.type,
         "position": event.position,

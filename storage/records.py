@@ -60,6 +60,11 @@ def read_document(document: Mapping[str, Any]) -> tuple[tuple[Segment, ...], Cov
     return tuple(map(_segment, document["segments"])), Coverage(read_coverage(document["coverage"]))
 
 
+def segments_of(document: Mapping[str, Any] | None) -> tuple[Segment, ...]:
+    """The segments alone of what is a document, or is none yet."""
+    return tuple(map(_segment, (document or {}).get("segments", ())))
+
+
 def read_coverage(pieces: Iterable[Mapping[str, Any]]) -> tuple[CoveragePiece, ...]:
     """The pieces of a document's coverage."""
     return tuple(

@@ -13,7 +13,7 @@ from stenopool.masking import Mask, join_masks
 from stenopool.timing import span_of
 from storage.conditions import same_work
 from storage.database import database_clock
-from storage.records import read_document
+from storage.records import segments_of
 from storage.search_index import carry_redactions, index_transcript
 from storage.tables import COMPLETED, PassageRow, RedactionRow, SubmissionRow, SubmissionTranscriptRow, TranscriptRow
 from storage.transactions import Transactions
@@ -103,7 +103,7 @@ class Redactions(Transactions):
         for id, document, masks in rows:
             if document is None:
                 continue
-            segments, _ = read_document({"segments": [], "coverage": [], **document})
+            segments = segments_of(document)
             spans = [span_of(segments[mask.segment], mask.start, mask.end) for mask in map(Mask._make, masks)]
             found[id] = Veil(spans)
         return found

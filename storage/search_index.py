@@ -6,19 +6,18 @@ it up, fails, or is cancelled. It looks at what is, not at what changed, so it m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, bindparam, cast, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import REGCONFIG
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, aliased
 
-from stenopool.domain import Segment
 from stenopool.masking import Mask, carried, join_masks
 from storage.conditions import SHOWABLE, same_work
 from storage.database import database_clock
 from storage.passages import CONFIGS, SIMPLE, passages_of
-from storage.records import read_document
+from storage.records import segments_of
 from storage.tables import (
     COMPLETED,
     PassageRow,
@@ -60,7 +59,7 @@ def index_again(session: Session, transcript: int) -> None:
 def index_transcript(session: Session, row: TranscriptRow) -> None:
     """Its passages anew, as its document and its redaction have them now."""
     session.execute(delete(PassageRow).where(PassageRow.transcript_id == row.id))
-    segments = _segments(row)
+    segments = segments_of(row.document)
     redaction = carry_redactions(session, row)
     masks: dict[int, list[Mask]] | None = None
     if redaction is not None:
@@ -108,12 +107,12 @@ def carry_redactions(session: Session, row: TranscriptRow) -> RedactionRow | Non
         .where(same_work(row.tenant, row.recording_id, row.work_digest), TranscriptRow.id != row.id)
         .order_by(TranscriptRow.generation)
     ).all()
-    segments = _segments(row) if others else ()
+    segments = segments_of(row.document) if others else ()
     found = [
         mask
         for other, masks in others
         if other.document is not None
-        for mask in carried(map(Mask._make, masks), _segments(other), segments)
+        for mask in carried(map(Mask._make, masks), segments_of(other.document), segments)
     ]
     before = [] if kept is None else [Mask._make(mask) for mask in kept.masks]
     joined = join_masks([*before, *found])
@@ -124,10 +123,6 @@ def carry_redactions(session: Session, row: TranscriptRow) -> RedactionRow | Non
         kept.masks = [list(mask) for mask in joined]
         session.flush()
     return kept
-
-
-def _segments(row: TranscriptRow) -> Sequence[Segment]:
-    return read_document({"segments": [], "coverage": [], **(row.document or {})})[0]
 
 
 def make_trigrams(connection: Connection) -> bool:

@@ -7,8 +7,9 @@ outbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, aliased
@@ -19,7 +20,7 @@ from stenopool.timing import span_of
 from stenopool.wording import Spoken, find_phrase, words_of
 from storage.database import database_clock
 from storage.outbox import note_heard
-from storage.records import read_document
+from storage.records import segments_of
 from storage.tables import (
     ENDED,
     PUBLISHED,
@@ -92,6 +93,11 @@ def find_in(segments: Sequence[Segment], phrases: Sequence[Sequence[str]]) -> li
     ]
 
 
+def without_text(hits: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Where it was heard, of an event's detail: not what was said around it."""
+    return [{name: value for name, value in hit.items() if name != "text"} for hit in hits]
+
+
 def _found(segments: Sequence[Segment], places: Sequence[tuple[int, Spoken]], at: int, n: int) -> Found:
     (first, begins), (last, ends) = places[at], places[at + n - 1]
     start = span_of(segments[first], begins.start, begins.end).start
@@ -113,7 +119,7 @@ def raise_watches(session: Session, row: TranscriptRow, only: int | None = None)
         return 0
     known = set(session.scalars(select(WatchHitRow.watch_id).where(WatchHitRow.transcript_id == row.id).distinct()))
     new = [watch for watch in watches if watch.id not in known]
-    segments, _ = read_document({"segments": [], "coverage": [], **row.document})
+    segments = segments_of(row.document)
     n = 0
     for watch, found in zip(new, find_in(segments, [watch.words.split() for watch in new]), strict=True):
         n += len(found)

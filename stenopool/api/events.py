@@ -16,6 +16,7 @@ from stenopool.api.shapes import Shape
 from stenopool.api.terms import Tenant
 from storage.outbox import Event, Outbox
 from storage.redactions import Redactions, Veil
+from storage.watching import without_text
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
@@ -98,8 +99,7 @@ def _record(one: Event, veils: dict[int, Veil]) -> dict[str, Any] | None:
         open_ = [hit for hit in detail.get("hits", ()) if not veil.hides(hit["start"], hit["end"])]
         if not open_:
             return None
-        hits = [{name: value for name, value in hit.items() if name != "text"} for hit in open_]
-        detail = {**detail, "hits": hits}
+        detail = {**detail, "hits": without_text(open_)}
     return {
         "position": one.position,
         "type": one.type,
