@@ -181,11 +181,11 @@ class Batches:
         for epoch, number, window in rows:
             rng = np.random.default_rng([feeding.seed, 3, samples, epoch, number])
             sounds.append(self._sound(window, samples, rng))
-            texts.append(self._text(window, rng))
-            masks.append(self._holes(samples // HOP_LENGTH, rng))
-            phonemes.append([number for one in window.placed for number in self._spelt(one.utterance)])
             positions = samples // (2 * HOP_LENGTH)
             offsets.append(int(rng.integers(0, dims.n_audio_ctx - positions + 1)) if rng.random() < 0.5 else 0)
+            texts.append(self._text(window, offsets[-1], rng))
+            masks.append(self._holes(samples // HOP_LENGTH, rng))
+            phonemes.append([number for one in window.placed for number in self._spelt(one.utterance)])
         rng = np.random.default_rng([feeding.seed, 4, step])
         tokens, targets, times = self._padded(texts, rng)
         spelt = np.zeros((len(rows), samples // (2 * HOP_LENGTH) * 2 // 5), np.int32)  # nobody says 20 in a second
@@ -219,7 +219,7 @@ class Batches:
             sound[one.start : one.start + len(said)] = said
         return to_int16(place(sound, rng, how))
 
-    def _text(self, window: Window, rng: np.random.Generator) -> Written:
+    def _text(self, window: Window, offset: int, rng: np.random.Generator) -> Written:
         feeding = self._feeding
         told = self._dims.n_text_ctx // 2 - 1
         return written(
@@ -228,6 +228,7 @@ class Batches:
             self._vocabulary,
             timestamps=bool(rng.random() < feeding.timestamps),
             previous=told if rng.random() < feeding.previous else 0,
+            offset=offset,
         )
 
     def _holes(self, n_frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -159,7 +159,13 @@ def cost(utterance: Utterance, vocabulary: Vocabulary) -> int:
 
 
 def written(
-    window: Window, utterances: Sequence[Utterance], vocabulary: Vocabulary, *, timestamps: bool, previous: int = 0
+    window: Window,
+    utterances: Sequence[Utterance],
+    vocabulary: Vocabulary,
+    *,
+    timestamps: bool,
+    previous: int = 0,
+    offset: int = 0,
 ) -> Written:
     """The tokens of a window.
 
@@ -169,6 +175,7 @@ def written(
         vocabulary: of the model.
         timestamps: whether times are to be written; not where one of the utterances has none.
         previous: tokens of the window before that are told, at most.
+        offset: the position from which on the encoder hears the window; the timestamps to be written say the same.
     """
     special = vocabulary.special
     if window.kind is not Kind.SPEECH:
@@ -185,7 +192,8 @@ def written(
             inner = _spread(tokens, vocabulary, start, end) if utterance.timed else [-1.0] * len(tokens)
             if timestamps:
                 # The last timestamp that there is stands for the window's end.
-                text += [special.timestamp_begin + round(start), *tokens, special.timestamp_begin + round(end)]
+                zero = special.timestamp_begin + offset
+                text += [zero + round(start), *tokens, zero + round(end)]
                 times += [start, *inner, end]
             else:
                 text += tokens

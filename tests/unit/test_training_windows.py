@@ -106,6 +106,31 @@ def test_faster_speech_has_earlier_times() -> None:
     assert VOCABULARY.spell(found.tokens[3:]) == "<|0.00|> low<|0.40|><|0.40|> high<|0.80|><|endoftext|>"
 
 
+def test_times_are_told_from_where_the_encoder_hears_the_window() -> None:
+    """Its positions and the timestamps are the same clock: a window that is heard later is written later."""
+    utterances = [said(("low", "high"))]
+    window = Window(placed=(Placed(0, 0),))
+    found, later = (written(window, utterances, VOCABULARY, timestamps=True, offset=offset) for offset in (0, 500))
+
+    assert VOCABULARY.spell(later.tokens[3:]) == "<|10.00|> low<|10.50|><|10.50|> high<|11.00|><|endoftext|>"
+    assert later.times == found.times  # where in the window each token is said
+
+
+def test_a_batchs_timestamps_begin_where_its_encoder_does() -> None:
+    """Every window of these batches is full from its beginning on."""
+    special = VOCABULARY.special
+    batches = [batch for batch, _ in _batches(6, timestamps=1.0)]
+    starts = [
+        (int(offset), int(first) - special.timestamp_begin)
+        for batch in batches
+        for offset, targets in zip(batch.offset[0], batch.targets[0], strict=True)
+        for first in targets[targets >= special.timestamp_begin][:1]
+    ]
+
+    assert len({offset for offset, _ in starts}) > 3
+    assert all(first == offset for offset, first in starts)
+
+
 def test_a_text_whose_times_are_not_known_teaches_none() -> None:
     untimed = replace(said(("low",)), timed=False)
     found = written(Window(placed=(Placed(0, 0),)), [untimed], VOCABULARY, timestamps=True)
