@@ -12,6 +12,7 @@ from models.checkpoint import Checkpoint
 from models.training.batches import Feeding
 from models.training.beginning import Size, write_newborn
 from models.training.listening import Heard
+from models.training.losses import Weights
 from models.training.state import Schedule
 from models.training.trainer import Lesson, Training
 from models.training.windows import Timed, Utterance
@@ -55,11 +56,13 @@ def newborn(folder: Path) -> Checkpoint:
 
 
 def training(steps: int, **others: object) -> Training:
-    """How it is taught."""
-    feeding = Feeding(batch=8, lengths=((2.0, 1.0),), seed=3, timestamps=0.0, previous=0.0)
+    """How it is taught: as `stenopool train` does, but for phonemes and places."""
+    feeding = Feeding(batch=8, lengths=((2.0, 1.0),), seed=3, timestamps=0.5, previous=0.0)
     values = {
-        "schedule": Schedule(steps=steps, rate=3e-3, warmup=10),
+        "schedule": Schedule(steps=steps, rate=3e-3, warmup=10, optimiser="muon"),
         "feeding": feeding,
+        "weights": Weights(blur=1.0),
+        "clock": True,
         "keep_every": 20,
         "hear_every": 10_000,
     }

@@ -18,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from models.checkpoint import Checkpoint
 from models.tokens import quiet_transformers
+from models.training.clock import N_TIMESTAMPS, sinusoids
 from models.training.export import config_of, write_json, write_model
 from models.training.state import Params, flat, read_params
 from models.whisper.dims import ModelDimensions
@@ -25,7 +26,6 @@ from models.whisper.modules import Whisper
 from stenopool.errors import UsageError
 
 _N_MELS = 80
-_N_TIMESTAMPS = 1501  # 0.00 to 30.00 in steps of 20 ms
 _N_LANGUAGES = 99
 #: Characters that every byte stands for in a byte-level vocabulary, without which no text could be written.
 _N_BYTES = 256
@@ -78,7 +78,7 @@ def write_newborn(folder: Path, size: Size, texts: Iterable[str], *, n_pairs: in
         raise UsageError(f"a vocabulary of {n_pairs} has no room for every byte; {_N_BYTES} at least")
     sides = folder.with_name(f".{folder.name}.vocabulary")
     end = _write_vocabulary(sides, texts, n_pairs, size.n_text_ctx)
-    dims = size.dims(end + len(_steering()) + _N_TIMESTAMPS)
+    dims = size.dims(end + len(_steering()) + N_TIMESTAMPS)
     write_json(sides / "config.json", config_of(dims, end=end, start=end + 1))
     write_model(folder, newborn(dims, seed), Checkpoint(folder.name, sides))
     shutil.rmtree(sides)
@@ -93,13 +93,6 @@ def newborn(dims: ModelDimensions, seed: int) -> Params:
         "encoder.positions": jnp.asarray(sinusoids(dims.n_audio_ctx, dims.d_model)),
         "decoder.positions": jnp.asarray(drawn, jnp.float32),
     }
-
-
-def sinusoids(length: int, width: int) -> np.ndarray:
-    """Sines and cosines of wavelengths up to 10,000 positions, float32 [length, width] (openai/whisper `model.py`)."""
-    rates = np.exp(-np.log(10_000) / (width // 2 - 1) * np.arange(width // 2))
-    angles = np.outer(np.arange(length), rates)
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
 def _steering() -> list[str]:
@@ -126,7 +119,7 @@ def _write_vocabulary(folder: Path, texts: Iterable[str], n_pairs: int, n_text_c
     tokenizer.model.save(str(folder))  # vocab.json and merges.txt
     end = tokenizer.get_vocab_size()
     steering = _steering()
-    times = [f"<|{number * 0.02:.2f}|>" for number in range(_N_TIMESTAMPS)]
+    times = [f"<|{number * 0.02:.2f}|>" for number in range(N_TIMESTAMPS)]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in steering])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in times])
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -16,6 +16,7 @@ from jax import Array
 
 from models.features import log_mel
 from models.training.batches import Batch
+from models.training.clock import blurred
 from models.whisper.modules import Decoder, DecoderLayer, Encoder, EncoderLayer, Whisper, neighbours
 
 #: How far from its time a token may look, in positions of 20 ms, before it costs much (Tachibana et al. 2017).
@@ -31,6 +32,8 @@ class Weights:
     text: float = 1.0
     #: Share of the certainty that is spread over all tokens.
     smoothing: float = 0.0
+    #: Standard deviation of the bell of timestamps that is asked for instead of a single one; 0 for that one alone.
+    blur: float = 0.0
     #: Of the teacher's distribution (Kullback-Leibler), both made softer by this temperature (Hinton et al. 2015).
     teacher: float = 0.0
     temperature: float = 2.0
@@ -161,6 +164,8 @@ def losses(
     targets = jnp.maximum(part.targets, 0)
     logs = jax.nn.log_softmax(logits)
     likely = jnp.take_along_axis(logs, targets[..., None], axis=-1)[..., 0]
+    if weights.blur:
+        likely = blurred(logs, targets, likely, weights.blur)
     entropy = -(1 - weights.smoothing) * likely - weights.smoothing * logs.mean(-1)
     text = jnp.where(asked, entropy, 0.0).sum() / of.tokens
     right = (asked & (logits.argmax(-1) == targets)).sum().astype(jnp.float32) / of.tokens

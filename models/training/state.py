@@ -6,9 +6,10 @@ that it has no gradient, no optimiser and no place in what is kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,10 @@ from flax import nnx
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
+from optax.contrib import MuonDimensionNumbers, muon
 
 from models.mesh import placed_params
+from models.training import clock
 from models.training.batches import Batch
 from models.training.losses import Losses, Weights, counts, losses
 from models.whisper.attention import attend_at_once, attend_fused
@@ -30,6 +33,10 @@ from models.whisper.weights import load_whisper, unfilled_whisper
 Params = dict[str, Array]
 #: `params`, and the optimiser's `memory`.
 State = dict[str, Any]
+
+Optimiser = Literal["adamw", "muon"]
+
+_MATRIX = re.compile(r"\.layers\..*\.kernel$")
 
 #: Sinusoids in every Whisper model: they stand still.
 _FIXED = ("encoder.positions",)
@@ -47,6 +54,7 @@ class Schedule:
     decay: float = 0.01
     #: The longest gradient: longer ones are made shorter.
     longest: float = 1.0
+    optimiser: Optimiser = "adamw"
 
     def rates(self) -> Callable[[Any], Any]:
         """The learning rate by step."""
@@ -61,20 +69,32 @@ class Schedule:
         rates: Callable[[Any], Any] = optax.join_schedules([rising, falling], [warmup])
         return rates
 
-    def optimiser(self) -> Any:
-        """AdamW (Loshchilov and Hutter 2019); what is no matrix does not decay."""
-        return optax.chain(
-            optax.clip_by_global_norm(self.longest),
-            optax.adamw(
+    def update_rule(self) -> Any:
+        """The optimiser: AdamW (Loshchilov and Hutter 2019), where what is no matrix does not decay; or Muon.
+
+        Muon (Jordan et al. 2024) makes the steps of the layers' matrices orthogonal, scaled as in Liu et al. 2025 so
+        that AdamW's rates serve; all else has AdamW without decay.
+        """
+        if self.optimiser == "muon":
+            rule = muon(
                 self.rates(),
-                b1=0.9,
-                b2=0.98,
                 weight_decay=self.decay,
-                mask=lambda params: {
-                    name: value.ndim > 1 and "positions" not in name for name, value in params.items()
-                },
-            ),
-        )
+                adam_b2=0.98,
+                muon_weight_dimension_numbers=_matrices,
+                consistent_rms=0.2,
+            )
+        else:
+            rule = optax.adamw(self.rates(), b1=0.9, b2=0.98, weight_decay=self.decay, mask=_decaying)
+        return optax.chain(optax.clip_by_global_norm(self.longest), rule)
+
+
+def _decaying(params: Params) -> dict[str, bool]:
+    return {name: value.ndim > 1 and "positions" not in name for name, value in params.items()}
+
+
+def _matrices(params: Params) -> dict[str, MuonDimensionNumbers | None]:
+    """Those that map one state to another; None for what looks tokens, sounds and places up."""
+    return {name: MuonDimensionNumbers() if _MATRIX.search(name) else None for name in params}
 
 
 def flat(whisper: Whisper) -> Params:
@@ -131,6 +151,8 @@ class Setup:
     frozen_encoder: bool
     rematerialise: bool
     mesh: Mesh
+    #: Timestamps learn together where they are.
+    clock: bool = False
 
 
 def begin(params: Params, setup: Setup, *, symbols: int, seed: int) -> tuple[State, Params]:
@@ -150,7 +172,9 @@ def begin(params: Params, setup: Setup, *, symbols: int, seed: int) -> tuple[Sta
     if symbols:
         drawn = np.random.default_rng([seed, 5]).standard_normal((setup.dims.d_model, symbols)) * 0.02
         learning |= {"ctc.kernel": jnp.asarray(drawn, jnp.float32), "ctc.bias": jnp.zeros(symbols, jnp.float32)}
-    memory = setup.schedule.optimiser().init(learning)
+    if setup.clock:
+        learning |= {clock.NAME: clock.still(setup.dims.d_model)}
+    memory = setup.schedule.update_rule().init(learning)
     state = placed_params({"params": learning, "memory": memory}, setup.mesh)
     return state, placed_params({name: value for name, value in params.items() if not learns(name)}, setup.mesh)
 
@@ -171,12 +195,12 @@ Step = Callable[[State, Params, Params, Batch], tuple[State, Losses]]
 
 def make_step(setup: Setup, state: State) -> Step:
     """The program of a step: state, what does not learn, the teacher and a batch to the next state and its losses."""
-    optimiser = setup.schedule.optimiser()
+    optimiser = setup.schedule.update_rule()
     student_of = Rebuilt(setup.dims, setup.dtype)
     teacher_of = Rebuilt(setup.teacher, setup.dtype) if setup.teacher else None
 
     def loss(learning: Params, fixed: Params, taught: Params, part: Batch, of: Any) -> tuple[Array, Losses]:
-        params = fixed | learning
+        params = clock.set_by(fixed | learning)
         ctc = {"kernel": params["ctc.kernel"], "bias": params["ctc.bias"]} if "ctc.kernel" in params else None
         student = student_of.whisper(params)
         teacher = None

@@ -19,6 +19,7 @@ from models.accuracy import Errors
 from models.checkpoint import Checkpoint
 from models.mesh import make_mesh, placed_params
 from models.tokens import Vocabulary
+from models.training import clock
 from models.training.batches import Batches, Feeding, Read, symbols_of
 from models.training.export import write_json, write_model
 from models.training.kept import Kept
@@ -41,6 +42,8 @@ class Training:
     dtype: str = "float32"
     frozen_encoder: bool = False
     rematerialise: bool = False
+    #: All timestamps learn what each alone would see too rarely (`clock`).
+    clock: bool = False
     #: Devices, "2x4".
     mesh: str | None = None
     #: Steps from one checkpoint to the next, and how many are kept.
@@ -54,7 +57,7 @@ class Training:
         """What changes the numbers."""
         found = {"schedule": asdict(self.schedule), "feeding": asdict(self.feeding), "weights": asdict(self.weights)}
         plain: dict[str, Any] = json.loads(json.dumps(found))
-        return plain | {"dtype": self.dtype, "frozen_encoder": self.frozen_encoder}
+        return plain | {"dtype": self.dtype, "frozen_encoder": self.frozen_encoder, "clock": self.clock}
 
 
 class Observer(Protocol):
@@ -127,6 +130,7 @@ def train(
         frozen_encoder=training.frozen_encoder,
         rematerialise=training.rematerialise,
         mesh=mesh,
+        clock=training.clock,
     )
     symbols = symbols_of(lesson.utterances) if training.weights.phonemes else {}
     params = read_params(source.dims, source.weights)
@@ -209,8 +213,9 @@ class _Run:
         (self.folder / "loss.svg").write_text(picture, encoding="utf-8")
 
     def _write(self, state: State) -> None:
-        learnt = {name: value for name, value in state["params"].items() if not name.startswith("ctc.")}
-        write_model(self.folder / "model", self.fixed | learnt, self.source)
+        params = clock.set_by(self.fixed | state["params"])
+        ours = {name: value for name, value in params.items() if not name.startswith("ctc.")}
+        write_model(self.folder / "model", ours, self.source)
 
     def _check(self, step: int, values: dict[str, float]) -> None:
         if not math.isfinite(values["total"]):

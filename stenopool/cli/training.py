@@ -41,6 +41,7 @@ class _Common:
     accumulate: int
     rate: float
     warmup: int
+    optimiser: Any
     dtype: Any
     mesh: str | None
     rematerialise: bool
@@ -52,7 +53,9 @@ class _Common:
     quiet: bool
 
 
-def _common(*, steps: int, batch: int, rate: float, warmup: int) -> Callable[[_Command], _Command]:
+def _common(
+    *, steps: int, batch: int, rate: float, warmup: int, optimiser: str = "adamw"
+) -> Callable[[_Command], _Command]:
     """All of them, with this command's defaults; `_taken` reads them."""
     options = (
         click.option("-o", "--output", type=PATH, required=True, help="Folder of this training; goes on where it was."),
@@ -63,6 +66,8 @@ def _common(*, steps: int, batch: int, rate: float, warmup: int) -> Callable[[_C
         click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=rate, show_default=True,
                      help="Learning rate, at its highest."),
         click.option("--warmup", type=_COUNT, default=warmup, show_default=True, help="Steps until it is that high."),
+        click.option("--optimiser", type=click.Choice(["adamw", "muon"]), default=optimiser, show_default=True,
+                     help="muon takes AdamW's rates and fewer steps; each takes longer."),
         click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True,
                      help="Of products; what is learnt is float32 always."),
         click.option("--mesh", metavar="DATAxMODEL", help="Devices, such as 2x4: windows over 2, model over 4."),
@@ -96,7 +101,7 @@ def _taken(arguments: dict[str, Any]) -> _Common:
 @click.option("--sentences", type=_COUNT, default=20_000, show_default=True, help="That they speak.")
 @click.option("--from", "begin_with", metavar="MODEL", help="Go on from this checkpoint, not from nothing.")
 @click.option("--vocabulary", type=click.IntRange(256, 50_000), default=1000, show_default=True, help="Byte pairs.")
-@_common(steps=20_000, batch=4, rate=9e-4, warmup=200)
+@_common(steps=20_000, batch=4, rate=9e-4, warmup=200, optimiser="muon")
 def train(
     size: str, data: Path | None, make_data: Path | None, sentences: int, begin_with: str | None, vocabulary: int,
     **arguments: Any,
@@ -139,11 +144,13 @@ def train(
         feeding = Feeding(
             batch=common.batch_size,
             lengths=((6.0, 0.4), (15.0, 0.35), (30.0, 0.25)),
+            timestamps=0.8,
             confusion=0.1,
             previous=0.1,
         )
-        weights = Weights(smoothing=0.02, phonemes=0.4 if any(entry.phonemes for entry in entries) else 0.0, place=0.4)
-        _run(common, source, entries, held, feeding, weights, learning)
+        spelt = any(entry.phonemes for entry in entries)
+        weights = Weights(smoothing=0.02, blur=2.0, phonemes=0.4 if spelt else 0.0, place=1.0)
+        _run(common, source, entries, held, feeding, weights, learning, clock=True)
 
 
 @click.command(no_args_is_help=True)
@@ -260,7 +267,7 @@ def _made(folder: Path, n: int, seed: int, learning: Learning) -> tuple[Path, Pa
 def _run(
     common: _Common, source: Checkpoint, entries: Sequence[Entry], held_out: Path | None, feeding: Feeding,
     weights: Weights, learning: Learning, *, frozen_encoder: bool = False, teacher: Checkpoint | None = None,
-    linear: bool = False,
+    linear: bool = False, clock: bool = False,
 ) -> None:  # fmt: skip
     """Decode, train, and say what became of it."""
     from dataclasses import replace
@@ -292,7 +299,9 @@ def _run(
     learning.say(f"{len(lesson.utterances)} utterances, {hours:.2f} h; {len(lesson.held_out)} held out")
     varied = Augmentation(speeds=(0.9, 1.0, 1.1), pitch=0.2, noise=0.3, reverberation=0.2, masking=0.3)
     training = Training(
-        schedule=Schedule(steps=common.steps, rate=common.rate, warmup=common.warmup, linear=linear),
+        schedule=Schedule(
+            steps=common.steps, rate=common.rate, warmup=common.warmup, linear=linear, optimiser=common.optimiser
+        ),
         feeding=replace(
             feeding,
             seed=common.seed,
@@ -303,6 +312,7 @@ def _run(
         dtype=resolve_dtype(common.dtype),
         frozen_encoder=frozen_encoder,
         rematerialise=common.rematerialise,
+        clock=clock,
         mesh=common.mesh,
         keep_every=common.keep_every,
         keep=common.keep,

@@ -12,13 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from models.checkpoint import Checkpoint, find_checkpoint
+from models.decoding.requests import Decoding, Request
+from models.engine import Engine
 from models.mesh import make_mesh
 from models.tokens import Vocabulary
+from models.training import clock
 from models.training.batches import Batch, Batches
 from models.training.beginning import spaced, write_student
 from models.training.export import write_model
@@ -62,6 +66,40 @@ def test_two_hundred_steps_from_nothing_teach_three_words(learnt: tuple[Path, Wa
 
     assert watching.losses[2] < 0.6 * watching.losses[0]
     assert heard[200] < 0.2 < 0.9 < heard[0]
+
+
+def test_they_teach_when_each_word_is_said(learnt: tuple[Path, Watching]) -> None:
+    """To two steps of 20 ms: the timestamps' shared clock is in the exported embedding."""
+    engine = Engine(Checkpoint("model", learnt[0] / "model"), batch_size=4)
+    special = engine.vocabulary.special
+    pairs = lesson().held_out
+    requests = [
+        Request(key=index, pcm=lesson().read(one.audio, one.span), decoding=Decoding(language="en", max_new_tokens=12))
+        for index, one in enumerate(pairs)
+    ]
+    told = [
+        [token - special.timestamp_begin for token in heard.tokens if token >= special.timestamp_begin]
+        for heard in engine.run(requests)
+    ]
+
+    assert len(told) == len(pairs)
+    assert all(len(times) == 4 for times in told)
+    np.testing.assert_allclose(np.array(told), [[0, 25, 25, 50]] * len(pairs), atol=2)
+
+
+def test_without_a_map_the_clock_changes_nothing() -> None:
+    """And a map moves the timestamps' vectors alone, by the sinusoids that the encoder has."""
+    pocket = find_checkpoint("pocket")
+    params = read_params(pocket.dims, pocket.weights)
+    width = pocket.dims.d_model
+    still = clock.set_by(params | {clock.NAME: clock.still(width)})
+    moved = clock.set_by(params | {clock.NAME: np.sqrt(width) * jnp.eye(width)})
+    change = np.asarray(moved["decoder.embedding"] - params["decoder.embedding"])
+
+    assert still.keys() == moved.keys() == params.keys()
+    np.testing.assert_array_equal(still["decoder.embedding"], params["decoder.embedding"])
+    assert not change[:-1501].any()
+    np.testing.assert_allclose(change[-1501:-1], params["encoder.positions"], atol=1e-3)
 
 
 def test_the_exported_model_is_a_whole_checkpoint(learnt: tuple[Path, Watching]) -> None:
