@@ -54,8 +54,8 @@ _STAMPED = {"flac": Fraction(1, 1000), "matroska": Fraction(1, 10), "mov": Fract
 #: Bare streams of packets without a container: what lies between two packets is not time.
 _BARE = ("aac", "ac3", "eac3", "mp3")
 
-#: A frame, and the seconds that were lost to damage right before it.
-Sound = tuple[av.AudioFrame, Fraction]
+#: A frame, and the seconds that were lost to damage right before it; None where nothing was, as with nearly all.
+Sound = tuple[av.AudioFrame, Fraction | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ class Decoder:
         self._path = path
         self._limits = limits
         self._stopped: str | None = None
-        self._lost = Fraction(0)  # seconds of damaged packets since the last good frame
+        self._lost: Fraction | None = None  # seconds of damaged packets since the last good frame
         self._source = open_source(path)
         try:
             self._check(size=self._source.size)
@@ -233,29 +233,34 @@ class Decoder:
         with contextlib.suppress(av.FFmpegError):
             yield from self._kept(self._stream.codec_context.decode(None))
 
-    def _frames_of(self, packet: av.Packet[av.AudioStream]) -> Iterator[Sound]:
+    # These two give lists: a generator for each packet would cost as much as half of decoding it.
+
+    def _frames_of(self, packet: av.Packet[av.AudioStream]) -> list[Sound]:
         if not self._bare and packet.has_sidedata("encryption_info"):
             raise unreadable(self._path, ENCRYPTED)
         try:
             frames = packet.decode()
         except av.EOFError:  # flushed twice, where the demuxer stumbled at the end
-            return
+            return []
         except av.FFmpegError as error:
             check_memory(error)
             if packet.size and not (self._bare and bytes(packet)[:1] not in (b"\xff", b"\x0b")):
                 # without a container, bytes that do not begin like a packet are a tag or a cover, not time
                 self.damaged += 1
-                self._lost += (packet.duration or 0) * (packet.time_base or Fraction(0))
-            return
-        yield from self._kept(frames)
+                lost = (packet.duration or 0) * (packet.time_base or Fraction(0))
+                self._lost = (self._lost or 0) + lost
+            return []
+        return self._kept(frames)
 
-    def _kept(self, frames: list[av.AudioFrame]) -> Iterator[Sound]:
+    def _kept(self, frames: list[av.AudioFrame]) -> list[Sound]:
+        kept: list[Sound] = []
         for frame in frames:
             if frame.sample_rate not in RATES:
                 self.damaged += 1
             elif frame.samples:
-                lost, self._lost = self._lost, Fraction(0)
-                yield frame, lost
+                kept.append((frame, self._lost))
+                self._lost = None
+        return kept
 
     def _verdict(self) -> str | None:
         """Why the source ended early, or None."""

@@ -25,14 +25,16 @@ Pcm = npt.NDArray[np.int16]
 Rows = npt.NDArray[np.float32]
 
 #: FFmpeg's name of a sample format, without the p for planar: numpy's type, and the factor to int16's range.
-_FORMATS: dict[str, tuple[str, float]] = {
-    "u8": ("u1", 2.0**8),
-    "s16": ("i2", 1.0),
-    "s32": ("i4", 2.0**-16),
-    "s64": ("i8", 2.0**-48),
-    "flt": ("f4", 2.0**15),
-    "dbl": ("f8", 2.0**15),
+_FORMATS: dict[str, tuple[np.dtype[Any], float]] = {
+    "u8": (np.dtype("u1"), 2.0**8),
+    "s16": (np.dtype("i2"), 1.0),
+    "s32": (np.dtype("i4"), 2.0**-16),
+    "s64": (np.dtype("i8"), 2.0**-48),
+    "flt": (np.dtype("f4"), 2.0**15),
+    "dbl": (np.dtype("f8"), 2.0**15),
 }
+#: Samples that are turned at once: so many that calls no longer count, and so few that a core's cache holds them.
+_BATCH = 1 << 16
 
 #: Weights of the speakers in a mix to one, as ITU-R BS.775 has them: dialogue sits in the centre, the bass channel
 #: carries none. They count only where there is a centre; any other layout is averaged.
@@ -55,22 +57,23 @@ def rows(frames: list[av.AudioFrame]) -> Rows:
     """The samples of frames of one kind as float32 `[channels, n]`, scaled to int16's range, not clipped to it."""
     kind, factor = _FORMATS[frames[0].format.name.removesuffix("p")]
     channels, planar = frames[0].layout.nb_channels, frames[0].format.is_planar
-    parts = []
-    for frame in frames:
+    n_planes, per_sample = (channels, 1) if planar else (1, channels)
+    values = np.empty((n_planes, sum(frame.samples for frame in frames) * per_sample), kind)
+    for i, row in enumerate(values):
         # not frame.planes: from 8 planar channels on, PyAV 18 runs past the end of FFmpeg's list of them
-        planes: list[Any] = [AudioPlane(frame, i) for i in range(channels if planar else 1)]
-        count = frame.samples if planar else frame.samples * channels
-        parts.append([np.frombuffer(plane, kind, count) for plane in planes])
-    values = np.stack([np.concatenate(plane) for plane in zip(*parts, strict=True)])
+        planes: list[Any] = [AudioPlane(frame, i) for frame in frames]
+        parts = [
+            np.frombuffer(plane, kind, frame.samples * per_sample) for plane, frame in zip(planes, frames, strict=True)
+        ]
+        np.concatenate(parts, out=row)
     if not planar:
         values = values.reshape(-1, channels).T
-    if kind in ("f4", "f8"):  # broken float sources hold NaN or infinity, which would spread through the filter
-        np.clip(values, -16.0, 16.0, out=values)
-        if np.isnan(values.sum()):  # to look is cheaper than to replace, and they are rare
-            values = np.nan_to_num(values)
-    scaled = values.astype(np.float32)
+    # Broken float sources hold NaN or infinity, which would spread through the filter: to look is cheaper than to clip.
+    if kind.kind == "f" and not (values.min() >= -16.0 and values.max() <= 16.0):
+        values = np.nan_to_num(np.clip(values, -16.0, 16.0))
+    scaled = values.astype(np.float32, copy=False)
     scaled *= np.float32(factor)
-    return scaled - np.float32(2.0**15) if kind == "u1" else scaled
+    return scaled - np.float32(2.0**15) if kind.kind == "u" else scaled
 
 
 class Resampler:
@@ -92,20 +95,22 @@ class Resampler:
         #: Samples that came out, of all stretches.
         self._given = 0
 
-    def push(self, frame: av.AudioFrame) -> Iterator[Pcm]:
+    def push(self, frame: av.AudioFrame) -> list[Pcm]:
         """Take a frame; give what is ready, as `[channels, n]`."""
+        ready: list[Pcm] = []
         kind = (frame.format.name, frame.layout.name)
         if frame.sample_rate != self._rate:
-            yield from self.finish()
+            ready += self.finish()
             self._start(frame.sample_rate)
         if kind != self._kind:
-            yield from self._run()
+            ready += self._run()
             self._kind = kind
             self._weights = mix_weights(tuple(speaker.name for speaker in frame.layout.channels))
         self._batch.append(frame)
         self._batched += frame.samples
-        if self._batched >= self._rate:  # about a second: the cost of a call into FFmpeg's filter no longer counts
-            yield from self._run()
+        if self._batched >= _BATCH:
+            ready += self._run()
+        return ready
 
     def push_silence(self, samples: int, rate: int) -> Iterator[Pcm]:
         """Take that many samples of silence at `rate`; give what is ready."""
@@ -116,11 +121,11 @@ class Resampler:
         for start in range(0, samples, rate):
             yield self._filter(np.zeros((self._channels, min(rate, samples - start)), np.float32))
 
-    def finish(self) -> Iterator[Pcm]:
+    def finish(self) -> list[Pcm]:
         """Give what is still inside, so that the count of all that came out is exact."""
         if not self._rate:
-            return
-        yield from self._run()
+            return []
+        ready = self._run()
         due = exact_count(self._before + Fraction(self._taken, self._rate)) - self._given
         tail = np.zeros((self._channels, due), np.int16)
         for row, filter_ in zip(tail, self._filters, strict=bool(self._filters)):
@@ -129,7 +134,7 @@ class Resampler:
         self._given += due
         self._before += Fraction(self._taken, self._rate)
         self._rate = self._taken = 0
-        yield tail
+        return [*ready, tail]
 
     def _start(self, rate: int) -> None:
         self._rate = rate
@@ -138,11 +143,12 @@ class Resampler:
             for _ in range(self._channels if rate != SAMPLE_RATE else 0)
         ]
 
-    def _run(self) -> Iterator[Pcm]:
-        if self._batch:
-            source = rows(self._batch)
-            self._batch, self._batched = [], 0
-            yield self._filter(self._mapped(source))
+    def _run(self) -> list[Pcm]:
+        if not self._batch:
+            return []
+        source = rows(self._batch)
+        self._batch, self._batched = [], 0
+        return [self._filter(self._mapped(source))]
 
     def _mapped(self, source: Rows) -> Rows:
         """The source's channels on the rows that are wanted."""
