@@ -19,6 +19,7 @@ differently.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ UNSPACED = (
     ("\uf900", "\ufaff"),
     ("\U00020000", "\U0003ffff"),
 )
+#: A word with its leading spaces, in a text whose words are all between spaces.
+_SPACED = re.compile(r"\s*\S+(?:\s+\Z)?")
 # Costs of the steps, in nats: roughly how much less likely each is than a perfect match.
 SIMILAR = 2.5
 DIFFERENT = 4.0
@@ -320,6 +323,8 @@ def _heard(word: Word, overlap: Span) -> _Heard:
 
 def _split(text: str) -> list[str]:
     """Words with their leading spaces; spaces at the very end belong to the last word."""
+    if text.isascii():  # letter by letter, this took longer than all else of a merge
+        return _SPACED.findall(text) or ([text] if text else [])
     words: list[str] = []
     word, base = "", ""  # base: the word's last letter
     for c in text:

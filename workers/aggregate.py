@@ -40,7 +40,7 @@ def aggregate(ledger: Ledger, transcript: int) -> None:
     if not ledger.complete(transcript, fence, state, document):
         return
     _log.info("transcript %d: merged, %s", transcript, state.value)
-    if (done := ledger.work(transcript)).withheld:
+    if state == TranscriptState.COMPLETED_WITH_GAPS and (done := ledger.work(transcript)).withheld:
         _log.warning(
             "transcript %d: version %d has more gaps than the one that is shown, and is kept beside it",
             transcript,

@@ -195,12 +195,12 @@ class Driver:
             for prepared in [one for one in unfinished if self._is_complete(one)]:
                 unfinished.remove(prepared)
                 yield self._outcome(prepared)
-            kept = self._transcriber.kept
+            ended = self._transcriber.ended
             if self._transcriber.open and not self._turn():
                 self._pause(feed)
                 news = True  # of another process, which has the chunks we wait for
             else:
-                news = self._transcriber.kept > kept
+                news = self._transcriber.ended > ended
             if time.monotonic() - looked > LOOK_EVERY:
                 self._take_back()
                 looked = time.monotonic()

@@ -111,8 +111,8 @@ class Transcriber:
         #: How often each of them failed alone.
         self._failed_alone: Counter[tuple[int, int]] = Counter()
         self._renewed = time.monotonic()
-        #: Chunks that have come to their end here.
-        self.kept = 0
+        #: Transcripts whose last open chunk has come to its end here.
+        self.ended = 0
 
     @property
     def engine(self) -> Engine:
@@ -311,14 +311,14 @@ class Transcriber:
     def _keep(self, one: _Open, held: _Held, result: ChunkResult) -> None:
         claim = held.claim
         chunk = (claim.transcript, claim.index)
-        self.kept += 1
         self._held.pop(chunk, None)
         self._suspects.discard(chunk)
         self._failed_alone.pop(chunk, None)
         # A chunk that failed tells the next what it was told itself.
         carried = claim.carried if held.passage is None else asdict(held.passage.carried)
-        kept = self._ledger.finish(claim, record_of_result(result), carried) is not None
-        self._show(one, held, len(claim.span) if kept else 0)  # else somebody else does the chunk
+        still_open = self._ledger.finish(claim, record_of_result(result), carried)
+        self.ended += still_open == 0
+        self._show(one, held, 0 if still_open is None else len(claim.span))  # None: somebody else does the chunk
 
     def _show(self, one: _Open, held: _Held, done: int) -> None:
         """Tell the observer how many samples of a chunk are done."""

@@ -253,3 +253,12 @@ def test_interpolated_words_joined_are_the_text(text: str) -> None:
     edges = [edge for word in words for edge in (word.span.start, word.span.end)]
     assert edges == sorted(edges)
     assert not words or (edges[0], edges[-1]) == (100 * S, 110 * S)
+
+
+@given(st.text(st.characters(codec="ascii"), min_size=1).filter(str.strip))
+def test_plain_text_is_cut_as_any_other(text: str) -> None:
+    """A letter that is not plain, a word before, changes nothing of where the others begin."""
+    first, *others = words_of(segment("é " + text))
+
+    assert first.text == "é"
+    assert [word.text for word in others] == [word.text for word in words_of(segment(" " + text))]
