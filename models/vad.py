@@ -30,6 +30,10 @@ _HOP, _WINDOW = 128, 256  # samples between the windows of the model's spectrum,
 _PLACES = 4  # windows per frame
 _STATE = (1, 1, 128)
 
+#: Frames that are heard at once. What the products of these need stays in a core's own cache.
+_ROUND = 128
+_HALF = (_PLACES, _ROUND, _HOP // 2)
+
 #: Speech begins at this probability ...
 ENTER = 0.5
 #: ... and lasts while it stays above this one.
@@ -79,36 +83,40 @@ class SpeechDetector:
 
     def __init__(self) -> None:
         self._session = _session()
+        self._windows = _Windows()
         self._h = np.zeros(_STATE, np.float32)
         self._c = np.zeros(_STATE, np.float32)
-        self._context = np.zeros(_CONTEXT, np.int16)
-        self._rest = np.zeros(0, np.int16)  # samples that do not fill a frame yet
+        self._round = np.zeros((_ROUND, FRAME), np.int16)
+        self._waiting = 0  # samples that are in the round so far
         self._heard: list[np.ndarray] = []
         self._samples = 0
 
     def feed(self, pcm: np.ndarray) -> None:
-        """Hear the next int16 [samples]."""
+        """Hear the next int16 [samples]; less than a round of them waits for the next ones."""
         self._samples += len(pcm)
-        sound = np.concatenate([self._rest, pcm])
-        whole = len(sound) // FRAME * FRAME
-        self._rest = sound[whole:]
-        if whole:
-            self._hear(sound[:whole])
+        waiting = self._round.reshape(-1)
+        while len(pcm):
+            part = pcm[: len(waiting) - self._waiting]
+            waiting[self._waiting : self._waiting + len(part)] = part
+            self._waiting += len(part)
+            if self._waiting == len(waiting):
+                self._hear(self._round)
+            pcm = pcm[len(part) :]
 
     def finish(self) -> SpeechActivity:
         """Hear what is left, padded with silence, and return everything."""
-        if len(self._rest):
-            self._hear(np.pad(self._rest, (0, FRAME - len(self._rest))))
-            self._rest = self._rest[:0]
+        if self._waiting:
+            frames = -(-self._waiting // FRAME)
+            self._round.reshape(-1)[self._waiting : frames * FRAME] = 0
+            self._hear(self._round[:frames])
         probabilities = np.concatenate(self._heard) if self._heard else np.zeros(0, np.float32)
         return SpeechActivity(probabilities, self._samples)
 
-    def _hear(self, pcm: np.ndarray) -> None:
-        frames = pcm.reshape(-1, FRAME)
-        inputs = {**_folded(frames, self._context), "h": self._h, "c": self._c}
+    def _hear(self, frames: np.ndarray) -> None:
+        inputs = {**self._windows.folded(frames), "h": self._h, "c": self._c}
         heard, self._h, self._c = self._session.run(None, inputs)
-        self._context = frames[-1, -_CONTEXT:]
         self._heard.append(heard.reshape(-1))
+        self._waiting = 0
 
 
 @cache
@@ -122,23 +130,36 @@ def _session() -> InferenceSession:
     return onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
 
 
-def _folded(frames: np.ndarray, context: np.ndarray) -> dict[str, np.ndarray]:
-    """The windows of int16 [frame, 512], folded: float32 [place, frame, 64] for each input of the model.
+class _Windows:
+    """Folds windows, in memory of its own: to be given pages anew for each round took as long as a third of hearing it.
 
     A window's sample n from 1 to 128 meets sample 256 - n, in a sum and a difference; odd and even n apart.
     """
-    # Each frame with the end of the one before it, and its own end once more, backwards.
-    sound = np.empty((len(frames), _CONTEXT + FRAME + _CONTEXT), np.float32)
-    sound[0, :_CONTEXT] = context
-    sound[1:, :_CONTEXT] = frames[:-1, -_CONTEXT:]
-    sound[:, _CONTEXT:-_CONTEXT] = frames
-    sound[:, -_CONTEXT:] = frames[:, -2 : -2 - _CONTEXT : -1]
-    row, sample = sound.strides
-    shape = (_PLACES, len(frames), _WINDOW)
-    windows = np.lib.stride_tricks.as_strided(sound, shape, (_HOP * sample, row, sample), writeable=False)
-    rising, falling = windows[..., 1 : _HOP + 1], windows[..., : _HOP - 1 : -1]
-    return {
-        f"{name}.{kind}": fold(rising[..., first::2], falling[..., first::2])
-        for name, fold in (("sums", np.add), ("differences", np.subtract))
-        for first, kind in enumerate(("odd", "even"))
-    }
+
+    def __init__(self) -> None:
+        #: Each frame with the end of the one before it, and its own end once more, backwards.
+        self._sound = np.zeros((_ROUND, _CONTEXT + FRAME + _CONTEXT), np.float32)
+        self._end = np.zeros(_CONTEXT, np.float32)  # of the last frame of the round before
+        row, sample = self._sound.strides
+        shape, steps = (_PLACES, _ROUND, _WINDOW), (_HOP * sample, row, sample)
+        windows = np.lib.stride_tricks.as_strided(self._sound, shape, steps, writeable=False)
+        rising, falling = windows[..., 1 : _HOP + 1], windows[..., : _HOP - 1 : -1]
+        #: By the name of the model's input: what makes it, of what, and where it goes.
+        self._folds = {
+            f"{name}.{kind}": (fold, rising[..., first::2], falling[..., first::2], np.empty(_HALF, np.float32))
+            for name, fold in (("sums", np.add), ("differences", np.subtract))
+            for first, kind in enumerate(("odd", "even"))
+        }
+
+    def folded(self, frames: np.ndarray) -> dict[str, np.ndarray]:
+        """int16 [frame, 512] as the model's inputs: float32 [place, frame, 64] each, good until the next call."""
+        n, sound = len(frames), self._sound[: len(frames)]
+        sound[0, :_CONTEXT] = self._end
+        sound[1:, :_CONTEXT] = frames[:-1, -_CONTEXT:]
+        sound[:, _CONTEXT:-_CONTEXT] = frames
+        sound[:, -_CONTEXT:] = frames[:, -2 : -2 - _CONTEXT : -1]
+        self._end[:] = frames[-1, -_CONTEXT:]
+        return {
+            name: fold(rising[:, :n], falling[:, :n], out=half[:, :n])
+            for name, (fold, rising, falling, half) in self._folds.items()
+        }
