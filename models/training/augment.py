@@ -6,6 +6,8 @@ Sound is float32 [samples] at 16 kHz, -1 to 1. What is random comes from the gen
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from stenopool.domain import SAMPLE_RATE
 
 _FFT = 512  # samples in a window of the vocoder: 32 ms
 _HOP = _FFT // 4
+#: Of the ratio that stands for a factor, the largest denominator.
+_FINE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,15 +42,30 @@ class Augmentation:
 
 
 def resampled(sound: np.ndarray, factor: float) -> np.ndarray:
-    """As if played `factor` times as fast; band-limited, so that nothing folds back."""
+    """As if played `factor` times as fast, to a ten-thousandth; band-limited, so that nothing folds back."""
     length = stretched(len(sound), factor)
     if length == len(sound):
         return sound
-    spectrum = np.fft.rfft(sound)
-    kept = np.zeros(length // 2 + 1, spectrum.dtype)
-    n = min(len(spectrum), len(kept))
-    kept[:n] = spectrum[:n]
-    return (np.fft.irfft(kept, length) * (length / len(sound))).astype(np.float32)
+    ratio = Fraction(factor).limit_denominator(_FINE)
+    parts = _smooth(-(-len(sound) // ratio.numerator))
+    n, m = parts * ratio.numerator, parts * ratio.denominator
+    spectrum = np.fft.rfft(sound, n)[: m // 2 + 1]
+    faster = np.fft.irfft(spectrum, m)[:length] * np.float32(m / n)
+    return np.pad(faster, (0, length - len(faster)))  # where the ratio is a little more than the factor
+
+
+@lru_cache(4096)
+def _smooth(n: int) -> int:
+    """The least number from n on without a prime factor above 5: Fourier transforms of others take several times as long."""
+    best = 1 << (n - 1).bit_length()
+    fives = 1
+    while fives < best:
+        product = fives
+        while product < best:
+            best = min(best, product << (-(-n // product) - 1).bit_length())
+            product *= 3
+        fives *= 5
+    return best
 
 
 def stretched(length: int, factor: float) -> int:
@@ -66,30 +85,38 @@ def pitched(sound: np.ndarray, semitones: float) -> np.ndarray:
 
 def _stretched(sound: np.ndarray, factor: float) -> np.ndarray:
     """`factor` times as long, the pitch as it was: frames further apart, their phases carried on (Flanagan 1966)."""
-    window = np.hanning(_FFT + 1)[:-1]
+    window = np.hanning(_FFT + 1)[:-1].astype(np.float32)
     padded = np.pad(sound, (_FFT // 2, _FFT))
     starts = np.arange(0, len(padded) - _FFT - _HOP, _HOP / factor)
     whole = starts.astype(int)
-    here = np.fft.rfft(np.stack([padded[at : at + _FFT] for at in whole]) * window)
-    ahead = np.fft.rfft(np.stack([padded[at + _HOP : at + _HOP + _FFT] for at in whole]) * window)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _FFT)
+    here, ahead = (np.fft.rfft(windows[at] * window) for at in (whole, whole + _HOP))
     # What a band turns by in a hop; from one frame of the result to the next it turns by as much.
     turns = np.angle(ahead) - np.angle(here)
-    phases = np.angle(here[0]) + np.concatenate([np.zeros((1, turns.shape[1])), np.cumsum(turns[:-1], axis=0)])
+    turned = np.concatenate([np.zeros((1, turns.shape[1])), np.cumsum(turns[:-1], axis=0, dtype=float)])
+    phases = (np.angle(here[0]) + turned).astype(np.float32)
     frames = np.fft.irfft(np.abs(here) * np.exp(1j * phases), _FFT) * window
-    out, weight = np.zeros(len(frames) * _HOP + _FFT), np.zeros(len(frames) * _HOP + _FFT)
-    for index, frame in enumerate(frames):
-        out[index * _HOP : index * _HOP + _FFT] += frame
-        weight[index * _HOP : index * _HOP + _FFT] += window**2
-    longer: np.ndarray = (out / np.maximum(weight, 1e-3)).astype(np.float32)
+    weight = _added(np.broadcast_to(window**2, frames.shape))
+    longer: np.ndarray = _added(frames) / np.maximum(weight, np.float32(1e-3))
     return longer[round(_FFT / 2 * factor) :][: round(len(sound) * factor)]
+
+
+def _added(frames: np.ndarray) -> np.ndarray:
+    """Frames [n, 512], each a hop after the one before it, as one sound."""
+    sound = np.zeros((len(frames) + _FFT // _HOP - 1, _HOP), np.float32)
+    for part in range(_FFT // _HOP):
+        sound[part : part + len(frames)] += frames[:, part * _HOP : (part + 1) * _HOP]
+    return sound.reshape(-1)
 
 
 def noise(rng: np.random.Generator, length: int, colour: float = 0.0) -> np.ndarray:
     """Noise of mean power 1, whose power falls with the frequency to the power of `colour`: 0 is white, 1 is pink."""
-    spectrum = np.fft.rfft(rng.standard_normal(length))
-    spectrum /= np.maximum(np.arange(len(spectrum)), 1.0) ** (colour / 2)
-    sound = np.fft.irfft(spectrum, length)
-    return (sound / max(float(np.sqrt(np.mean(sound**2))), 1e-9)).astype(np.float32)
+    size = _smooth(length)
+    spectrum = np.fft.rfft(rng.standard_normal(size, np.float32))
+    spectrum *= np.maximum(np.arange(len(spectrum), dtype=np.float32), 1.0) ** np.float32(-colour / 2)
+    sound = np.fft.irfft(spectrum, size)[:length]
+    louder: np.ndarray = sound / np.float32(max(float(np.sqrt(np.mean(sound**2))), 1e-9))
+    return louder
 
 
 def noisy(sound: np.ndarray, rng: np.random.Generator, snr: float) -> np.ndarray:
@@ -103,14 +130,14 @@ def noisy(sound: np.ndarray, rng: np.random.Generator, snr: float) -> np.ndarray
 def reverberant(sound: np.ndarray, rng: np.random.Generator, decay: float) -> np.ndarray:
     """In a room where sound falls by 60 dB in `decay` seconds; as long and as strong as before."""
     n = max(2, round(decay * SAMPLE_RATE))
-    tail = rng.standard_normal(n) * 10 ** (-3 * np.arange(n) / n)
+    tail = rng.standard_normal(n, np.float32) * np.float32(10) ** (np.float32(-3 / n) * np.arange(n, dtype=np.float32))
     # As much of the power comes from the walls as straight from the mouth.
     tail *= 1 / np.sqrt(np.sum(tail**2))
-    response = np.concatenate([[1.0], tail])
-    size = 1 << (len(sound) + len(response) - 1).bit_length()
+    response = np.concatenate([np.ones(1, np.float32), tail])
+    size = _smooth(len(sound) + len(response) - 1)
     wet = np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(response, size), size)[: len(sound)]
     power = float(np.mean(wet**2))
-    return (wet * np.sqrt(float(np.mean(sound**2)) / power) if power else wet).astype(np.float32)
+    return wet * np.float32(np.sqrt(float(np.mean(sound**2)) / power)) if power else wet
 
 
 def holes(rng: np.random.Generator, n_frames: int, n_mels: int, how: Augmentation) -> tuple[np.ndarray, np.ndarray]:

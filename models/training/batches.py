@@ -6,6 +6,7 @@ time or from another thread: whoever resumes hears what the undisturbed run woul
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +30,7 @@ Read = Callable[[Path, Span], np.ndarray]
 #: numpy's on the host, JAX's on the device.
 Numbers = Any
 
-AHEAD = 4  # batches that are made while the device computes
+AHEAD = 2  # batches of each thread that are made while the device computes
 IGNORED = -1  # a target that is not asked for
 
 
@@ -86,7 +87,7 @@ class Batches:
         feeding: how.
         step: the next to be made.
         cursor: where its windows stand, as it was yielded with the step before.
-        threads: that make them.
+        threads: that make them; None for as many as there are cores.
 
     Raises:
         UsageError: no utterance fits into any window.
@@ -102,7 +103,7 @@ class Batches:
         *,
         step: int = 0,
         cursor: Cursor | None = None,
-        threads: int = 2,
+        threads: int | None = None,
     ) -> None:
         self._utterances = utterances
         self._read = read
@@ -114,6 +115,8 @@ class Batches:
         self._lengths = [len(one.span) for one in utterances]
         self._costs = [cost(one, vocabulary) for one in utterances]
         self._windows: dict[str, tuple[int, list[Window]]] = {}
+        threads = threads or os.cpu_count() or 1
+        self._ahead = AHEAD * threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="batches")
         self._symbols = symbols_of(utterances)
         self._samples = [min(round(seconds * 50) * 2 * HOP_LENGTH, dims.window) for seconds, _ in feeding.lengths]
@@ -139,7 +142,7 @@ class Batches:
         waiting: deque[tuple[Future[Batch], Cursor]] = deque()
         try:
             while True:
-                while len(waiting) < AHEAD:
+                while len(waiting) < self._ahead:
                     samples, rows = self._plan()
                     after = {name: list(at) for name, at in self._cursor.items()}
                     waiting.append((self._pool.submit(self._made, self._step, samples, rows), after))
