@@ -168,7 +168,7 @@ def edges(heard: Heard, vocabulary: Vocabulary) -> tuple[list[float], list[float
     open_ = False
     for token in heard.tokens:
         if token >= begin:
-            (ends if open_ else starts).append((token - begin) * TIMESTAMP_STEP)
+            (ends if open_ else starts).append((token - begin) * TIMESTAMP_STEP / SAMPLE_RATE)
             open_ = not open_
     return starts, ends
 
