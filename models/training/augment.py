@@ -56,7 +56,7 @@ def resampled(sound: np.ndarray, factor: float) -> np.ndarray:
 
 @lru_cache(4096)
 def _smooth(n: int) -> int:
-    """The least number from n on without a prime factor above 5: Fourier transforms of others take several times as long."""
+    """The least number from n on without a prime factor above 5: transforms of others take several times as long."""
     best = 1 << (n - 1).bit_length()
     fives = 1
     while fives < best:
