@@ -178,9 +178,11 @@ def off(true: Sequence[float], told: Sequence[float]) -> list[float]:
     return [min((abs(one - other) for other in told), default=float("inf")) for one in true]
 
 
-def ask(engine: Engine, pcms: Sequence[np.ndarray], *, timestamps: bool) -> list[Heard]:
+def ask(
+    engine: Engine, pcms: Sequence[np.ndarray], *, timestamps: bool, max_new_tokens: int | None = None
+) -> list[Heard]:
     """What it hears, in order."""
-    decoding = Decoding(language="en", timestamps=timestamps)
+    decoding = Decoding(language="en", timestamps=timestamps, max_new_tokens=max_new_tokens)
     requests = [Request(key=index, pcm=pcm, decoding=decoding) for index, pcm in enumerate(pcms)]
     return sorted(engine.run(requests), key=lambda heard: int(str(heard.key)))
 

@@ -196,6 +196,23 @@ def test_a_seed_gives_the_same_sentences() -> None:
     assert all(text[0].isupper() and text[-1] in ".?" for text in texts)
 
 
+def test_half_of_the_sentences_are_words_in_no_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Usual words come from fortunes, any words from the dictionary; what stands in neither is of the frames."""
+    (tmp_path / "fortunes").mkdir()
+    (tmp_path / "fortunes" / "wise").write_text("The quick fox jumps over it.\n%\nIndian tea isn't cheap here.\n")
+    (tmp_path / "words").write_text("zebra\nquartz\nvellum\nOslo\nhymn\ntsar's\nfjord\nlynx\nopal\n")
+    monkeypatch.setattr("workers.training.sentences._FORTUNES", tmp_path / "fortunes")
+    monkeypatch.setattr("workers.training.sentences._DICTIONARY", tmp_path / "words")
+    texts = sentences(300, 1)
+
+    usual = set(["quick", "fox", "jumps", "over", "it", "tea", "isn't", "cheap", "here"])
+    rare = set(["zebra", "quartz", "vellum", "hymn", "fjord", "lynx", "opal"])
+    kinds = [set(text[:-1].lower().split()) for text in texts]
+    assert {"The quick fox jumps over it.", "Indian tea isn't cheap here."} < set(texts)
+    assert sum(words <= usual for words in kinds) == pytest.approx(100, abs=25)
+    assert sum(words <= rare for words in kinds) == pytest.approx(100, abs=25)
+
+
 def test_without_voices_the_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 

@@ -1,9 +1,13 @@
-"""Sentences for synthetic voices: about meetings, put together by chance, and of words from the system's dictionary."""
+"""Sentences for synthetic voices: about meetings, put together by chance; of fortune cookies; and words in no order.
+
+Who can guess the next word need not listen. That is why half of them cannot be guessed.
+"""
 
 from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from pathlib import Path
 
 _DICTIONARY = Path("/usr/share/dict/words")  # Debian: wamerican
@@ -67,18 +71,33 @@ _SLOT = re.compile(r"\{(\w+)\}")
 def sentences(n: int, seed: int) -> list[str]:
     """So many different sentences, the same ones for a seed on a machine with the same dictionaries.
 
-    Half are of the frames above; of the others, as many as there are come from fortunes, and the rest are mere words.
+    A quarter are of the frames above, a quarter from fortunes, a quarter usual words and a quarter any words of the
+    dictionary, both in no order. Where fortunes or a dictionary are missing, there are more of the others.
     """
     rng = random.Random(seed)
-    found = dict.fromkeys(_fortunes(rng, n // 4))
-    words = _dictionary()
+    fortunes = _fortunes()
+    found = dict.fromkeys(rng.sample(fortunes, min(n // 4, len(fortunes))))
+    usual = Counter(word for text in fortunes for word in re.findall(r"\b[a-z]+(?:'[a-z]+)?\b", text))
+    some = list(usual)
+    # Less often than they are said, so that those which are rarely said are heard, too.
+    weights = [usual[word] ** 0.5 for word in some]
+    rare = _dictionary()
     while len(found) < n:
-        mere = words and len(found) % 3 == 0
-        text = " ".join(rng.sample(words, rng.randint(3, 7))).capitalize() + "." if mere else _framed(rng)
+        kind = rng.randrange(3)
+        if kind == 1 and some:
+            text = _mere(rng.choices(some, weights, k=rng.randint(3, 9)))
+        elif kind == 2 and rare:
+            text = _mere(rng.sample(rare, rng.randint(3, 7)))
+        else:
+            text = _framed(rng)
         found[text] = None
     texts = list(found)
     rng.shuffle(texts)
     return texts
+
+
+def _mere(words: list[str]) -> str:
+    return " ".join(words).capitalize() + "."
 
 
 def _framed(rng: random.Random) -> str:
@@ -106,7 +125,7 @@ def _dictionary() -> list[str]:
     return [line for line in lines if re.fullmatch("[a-z]{3,10}", line)]
 
 
-def _fortunes(rng: random.Random, n: int) -> list[str]:
+def _fortunes() -> list[str]:
     """Plain sentences out of fortune cookies, if the system has any."""
     files = sorted(path for path in _FORTUNES.glob("*") if not path.suffix) if _FORTUNES.is_dir() else []
     found: list[str] = []
@@ -116,5 +135,4 @@ def _fortunes(rng: random.Random, n: int) -> list[str]:
             plain = " ".join(sentence.split())
             if 4 <= len(plain.split()) <= 16:
                 found.append(plain)
-    found = list(dict.fromkeys(found))
-    return rng.sample(found, min(n, len(found)))
+    return list(dict.fromkeys(found))

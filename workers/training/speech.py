@@ -26,6 +26,11 @@ _VOICES = {
     "flite": ("slt", "kal16", "awb", "rms"),
     "espeak-ng": ("en-us", "en-us+f3", "en-us+m3", "en-gb", "en-gb+f2", "en-us+m6"),
 }
+#: Every other sentence of espeak-ng has one of these accents in one of these timbres, so that a model hears more than
+#: the voices that it is to know well.
+_ACCENTS = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
+_TIMBRES = ("m1", "m2", "m3", "m4", "m5", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Andy", "Annie", "Denis", "Lee",
+            "Mario", "Michael", "Alicia", "linda", "steph", "edward", "pablo", "john")  # fmt: skip
 
 _QUIET = 0.003  # of what is full scale: what is below it at either end is cut off
 _LONGEST = 60  # seconds that a sentence may take to be spoken
@@ -73,7 +78,7 @@ def make_speech(folder: Path, n: int, *, seed: int, spoken: Callable[[], None]) 
     for index, text in enumerate(sentences(n + n_held, seed)):
         program = rng.choice(programs)
         seen = index < n + n_held // 2
-        voice = rng.choice(_VOICES[program][:-1]) if seen else _VOICES[program][-1]
+        voice = _voice(program, rng) if seen else _VOICES[program][-1]
         plan.append(_Sentence(f"{index:06}", text, program, voice, rng.getrandbits(32)))
     try:
         (folder / "audio").mkdir(parents=True, exist_ok=True)
@@ -88,6 +93,12 @@ def make_speech(folder: Path, n: int, *, seed: int, spoken: Callable[[], None]) 
     except OSError as error:
         raise UsageError(f"{folder}: cannot be written ({error.strerror}); name another folder") from error
     return made
+
+
+def _voice(program: str, rng: random.Random) -> str:
+    if program == "espeak-ng" and rng.random() < 0.5:
+        return f"{rng.choice(_ACCENTS)}+{rng.choice(_TIMBRES)}"
+    return rng.choice(_VOICES[program][:-1])
 
 
 def held_out(n: int) -> int:
@@ -142,8 +153,8 @@ def _said(one: _Sentence, rng: np.random.Generator) -> np.ndarray:
         slow = f"duration_stretch={rng.uniform(0.92, 1.1):.2f}"
         command = ["flite", "-voice", one.voice, "--setf", slow, "-t", one.text, "-o", "/dev/stdout"]
     else:
-        speed = str(int(rng.integers(145, 179)))
-        command = ["espeak-ng", "-v", one.voice, "-s", speed, "--stdout", one.text]
+        speed, pitch = (str(int(rng.integers(*range_))) for range_ in ((140, 190), (40, 61)))
+        command = ["espeak-ng", "-v", one.voice, "-s", speed, "-p", pitch, "--stdout", one.text]
     content = subprocess.run(command, capture_output=True, check=False, timeout=_LONGEST).stdout
     if len(content) < 100:
         return np.zeros(0, np.float32)
