@@ -54,7 +54,6 @@ VOICES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("espeak-ng", "-v", "en-us+f3", "-s", "160", "--stdout"),
         ("espeak-ng", "-v", "en-us+m3", "-s", "160", "--stdout"),
         ("espeak-ng", "-v", "en-gb", "-s", "160", "--stdout"),
-        ("espeak-ng", "-v", "en-gb+f2", "-s", "160", "--stdout"),
     ),
     "voices it never heard": (
         ("flite", "-voice", "rms", "-o", "/dev/stdout", "-t"),

@@ -44,7 +44,7 @@ FloatArray = npt.NDArray[np.float32]
 VOICES = {
     "LEO": ("espeak-ng", "-v", "en-us", "-s", "160", "--stdout"),
     "HENRY": ("flite", "-voice", "awb", "--setf", "duration_stretch=1.06", "-o", "/dev/stdout", "-t"),
-    "GRACE": ("espeak-ng", "-v", "en-gb+f2", "-s", "160", "--stdout"),
+    "GRACE": ("espeak-ng", "-v", "en-gb", "-s", "160", "--stdout"),
 }
 
 

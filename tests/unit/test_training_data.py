@@ -205,8 +205,8 @@ def test_half_of_the_sentences_are_words_in_no_order(tmp_path: Path, monkeypatch
     monkeypatch.setattr("workers.training.sentences._DICTIONARY", tmp_path / "words")
     texts = sentences(300, 1)
 
-    usual = set(["quick", "fox", "jumps", "over", "it", "tea", "isn't", "cheap", "here"])
-    rare = set(["zebra", "quartz", "vellum", "hymn", "fjord", "lynx", "opal"])
+    usual = {"quick", "fox", "jumps", "over", "it", "tea", "isn't", "cheap", "here"}
+    rare = {"zebra", "quartz", "vellum", "hymn", "fjord", "lynx", "opal"}
     kinds = [set(text[:-1].lower().split()) for text in texts]
     assert {"The quick fox jumps over it.", "Indian tea isn't cheap here."} < set(texts)
     assert sum(words <= usual for words in kinds) == pytest.approx(100, abs=25)

@@ -21,14 +21,15 @@ from stenopool.domain import SAMPLE_RATE
 from stenopool.errors import UsageError
 from workers.training.sentences import sentences
 
-#: Voices that speak, by program; the last of each is only ever held out.
+#: Voices that speak, by program; the last of each is only ever held out. British English is `en` where it has another
+#: timbre: espeak-ng 1.51 says `en-gb+f2` as it says `en-gb`.
 _VOICES = {
     "flite": ("slt", "kal16", "awb", "rms"),
-    "espeak-ng": ("en-us", "en-us+f3", "en-us+m3", "en-gb", "en-gb+f2", "en-us+m6"),
+    "espeak-ng": ("en-us", "en-us+f3", "en-us+m3", "en-gb", "en+f2", "en-us+m6"),
 }
 #: Every other sentence of espeak-ng has one of these accents in one of these timbres, so that a model hears more than
 #: the voices that it is to know well.
-_ACCENTS = ("en-us", "en-us-nyc", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
+_ACCENTS = ("en-us", "en-us-nyc", "en", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029")
 _TIMBRES = ("m1", "m2", "m3", "m4", "m5", "m7", "m8", "f1", "f2", "f3", "f4", "f5", "Andy", "Annie", "Denis", "Lee",
             "Mario", "Michael", "Alicia", "linda", "steph", "edward", "pablo", "john")  # fmt: skip
 
