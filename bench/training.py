@@ -3,10 +3,11 @@
     python bench/training.py [--part finetune] [--part distill] [--folder FOLDER]
     python bench/training.py --show
 
-By the commands that everybody has. Finetuning: ten minutes of a voice that the model never heard. Distilling: an hour
-of recordings without texts, transcribed by the teacher, whose transcripts are the labels. What is then listened to are
-sentences of other patterns (`speech_script.py`). Needs espeak-ng and flite, optax and orbax-checkpoint; on two cores
-some twenty minutes for each part. Figures go to `bench/training.json`; a folder that is named goes on where it was.
+By the commands that everybody has. Finetuning: ten minutes of a voice that the model never heard; then other sentences
+of that voice are listened to. Distilling: an hour of recordings without texts, transcribed by the teacher, whose
+transcripts are the labels; then sentences of other patterns (`speech_script.py`). Needs espeak-ng and flite, optax and
+orbax-checkpoint; on two cores some twenty minutes for each part. Figures go to `bench/training.json`; a folder that is
+named goes on where it was.
 """
 
 from __future__ import annotations
@@ -37,11 +38,23 @@ from workers.training.sentences import sentences
 RESULTS = Path(__file__).with_suffix(".json")
 UNHEARD = ("flite", "-voice", "rms", "-o", "/dev/stdout", "-t")
 HEARD = VOICES["voices it learnt from"]
-FINETUNING = ("--steps", "150", "--batch-size", "2", "--rate", "3e-4", "--warmup", "15", "--hear-every", "50")
+FINETUNING = (
+    "--steps",
+    "100",
+    "--batch-size",
+    "2",
+    "--rate",
+    "2e-4",
+    "--warmup",
+    "10",
+    "--hear-every",
+    "50",
+    "--no-augment",
+)
 DISTILLING = ("--steps", "300", "--batch-size", "4", "--rate", "5e-4", "--warmup", "30", "--hear-every", "100")
 LEARNT = 10 * 60  # seconds of the voice
 RECORDINGS, MINUTES = 12, 5  # that the teacher transcribes
-HELD_OUT = 60  # sentences of each style
+HELD_OUT = 100  # sentences of the voice
 ROUNDS = 5
 
 
@@ -98,9 +111,9 @@ def finetuned(folder: Path) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     learnt: list[Said] = []
     texts = sentences(1000, 1)
+    apart = alone(UNHEARD, [texts.pop() for _ in range(HELD_OUT)], rng)
     while sum(len(one.pcm) for one in learnt) < LEARNT * SAMPLE_RATE:
         learnt += alone(UNHEARD, [texts.pop()], rng)
-    apart = alone(UNHEARD, others(HELD_OUT, "training, held out"), rng)
     data = write_manifest(folder / "voice.jsonl", learnt, labelled=True)
     held_out = write_manifest(folder / "voice-held-out.jsonl", apart, labelled=True)
     output = folder / "finetuned"
