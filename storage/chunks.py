@@ -216,8 +216,10 @@ class Chunks(Transactions):
 
     def release(self, workers: Iterable[str]) -> None:
         """Give back what these workers hold: they stop, or are known to be dead."""
+        if not (holding := list(workers)):
+            return
         with self._transaction() as session:
-            self._free(session, ChunkRow.worker.in_(list(workers)), ChunkRow.state == ChunkState.LEASED)
+            self._free(session, ChunkRow.worker.in_(holding), ChunkRow.state == ChunkState.LEASED)
 
     def give_back(self, claims: Iterable[Claim]) -> None:
         """These chunks could not be done now, and nobody is to blame: they are ready again.
@@ -251,8 +253,9 @@ class Chunks(Transactions):
             .returning(ChunkRow.transcript_id)
             .execution_options(synchronize_session=False)
         ).all()
-        for transcript in held_of(session, transcripts):
-            hold(session, transcript)
+        if transcripts:
+            for transcript in held_of(session, transcripts):
+                hold(session, transcript)
         return len(transcripts)
 
     def sweep_crashed(self, limit: int = 5000) -> Swept:

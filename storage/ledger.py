@@ -82,6 +82,17 @@ class Work:
         return self.state in COMPLETED
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a transcript is merged of."""
+
+    work: Work
+    #: What was heard in the chunks that are done, in order.
+    results: list[dict[str, Any]]
+    #: The spans that the plan left out, in order, with their score.
+    silences: list[tuple[Span, float]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
     """Where a farm's transcript stands in the queue."""
@@ -241,10 +252,16 @@ class Ledger(Chunks):
     def silences(self, transcript: int) -> list[tuple[Span, float]]:
         """The spans that the plan left out, in order, with their score."""
         with self._transaction() as session:
-            rows = session.scalars(
-                select(SilenceRow).where(SilenceRow.transcript_id == transcript).order_by(SilenceRow.start)
-            )
-            return [(Span(row.start, row.end), row.score) for row in rows]
+            return self._silences(session, transcript)
+
+    @staticmethod
+    def _silences(session: Session, transcript: int) -> list[tuple[Span, float]]:
+        rows = session.execute(
+            select(SilenceRow.start, SilenceRow.end, SilenceRow.score)
+            .where(SilenceRow.transcript_id == transcript)
+            .order_by(SilenceRow.start)
+        )
+        return [(Span(start, end), score) for start, end, score in rows]
 
     def spans(self, transcript: int) -> list[Span]:
         """The chunks' spans, in order."""
@@ -309,12 +326,22 @@ class Ledger(Chunks):
     def results(self, transcript: int) -> list[dict[str, Any]]:
         """What was heard in the chunks that are done, in order."""
         with self._transaction() as session:
-            rows = session.scalars(
-                select(ChunkRow.result)
-                .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.DONE)
-                .order_by(ChunkRow.index)
-            )
-            return [row for row in rows if row is not None]
+            return self._results(session, transcript)
+
+    @staticmethod
+    def _results(session: Session, transcript: int) -> list[dict[str, Any]]:
+        rows = session.scalars(
+            select(ChunkRow.result)
+            .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.DONE)
+            .order_by(ChunkRow.index)
+        )
+        return [row for row in rows if row is not None]
+
+    def parts(self, transcript: int) -> Parts:
+        """What a transcript is merged of. Raises LedgerError where there is none."""
+        with self._transaction() as session:
+            work = self._work(session, self._row(session, transcript))
+            return Parts(work, self._results(session, transcript), self._silences(session, transcript))
 
     # Merging
 

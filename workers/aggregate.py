@@ -24,11 +24,12 @@ def aggregate(ledger: Ledger, transcript: int) -> None:
     fence = ledger.begin_merge(transcript)
     if fence is None:
         return
-    work = ledger.work(transcript)
-    results = [result_of_record(record) for record in ledger.results(transcript)]
-    silences = [Silence(span=span, score=score) for span, score in ledger.silences(transcript)]
-    merged = merge_chunks(work.duration, results)
-    coverage = coverage_of(work.duration, silences, results)
+    parts = ledger.parts(transcript)
+    duration = parts.work.duration
+    results = [result_of_record(record) for record in parts.results]
+    silences = [Silence(span=span, score=score) for span, score in parts.silences]
+    merged = merge_chunks(duration, results)
+    coverage = coverage_of(duration, silences, results)
     if coverage.gaps:
         state = TranscriptState.COMPLETED_WITH_GAPS
     elif merged.segments:

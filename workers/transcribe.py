@@ -23,7 +23,7 @@ QUIET = 16
 
 def silence(chunk: Chunk, pcm: np.ndarray, language: str) -> ChunkResult | None:
     """The result of a chunk without a sound, so that it needs no engine; None if there is one. pcm is int16."""
-    if pcm.size and int(np.abs(pcm.astype(np.int32)).max()) >= QUIET:
+    if pcm.size and max(int(pcm.max()), -int(pcm.min())) >= QUIET:
         return None
     reason = "no speech (no sample above -66 dB)"
     return ChunkResult(index=chunk.index, span=chunk.span, language=language, segments=(), skipped=reason)
