@@ -249,20 +249,6 @@ class Ledger(Chunks):
                 self._let_go(session, row.id, sequential=sequential)
             return self._work(session, row)
 
-    def silences(self, transcript: int) -> list[tuple[Span, float]]:
-        """The spans that the plan left out, in order, with their score."""
-        with self._transaction() as session:
-            return self._silences(session, transcript)
-
-    @staticmethod
-    def _silences(session: Session, transcript: int) -> list[tuple[Span, float]]:
-        rows = session.execute(
-            select(SilenceRow.start, SilenceRow.end, SilenceRow.score)
-            .where(SilenceRow.transcript_id == transcript)
-            .order_by(SilenceRow.start)
-        )
-        return [(Span(start, end), score) for start, end, score in rows]
-
     def spans(self, transcript: int) -> list[Span]:
         """The chunks' spans, in order."""
         with self._transaction() as session:
@@ -323,25 +309,25 @@ class Ledger(Chunks):
             .values(state=ChunkState.READY)
         )
 
-    def results(self, transcript: int) -> list[dict[str, Any]]:
-        """What was heard in the chunks that are done, in order."""
-        with self._transaction() as session:
-            return self._results(session, transcript)
-
-    @staticmethod
-    def _results(session: Session, transcript: int) -> list[dict[str, Any]]:
-        rows = session.scalars(
-            select(ChunkRow.result)
-            .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.DONE)
-            .order_by(ChunkRow.index)
-        )
-        return [row for row in rows if row is not None]
-
     def parts(self, transcript: int) -> Parts:
-        """What a transcript is merged of. Raises LedgerError where there is none."""
+        """What a transcript is merged of, read at once. Raises LedgerError where there is none."""
         with self._transaction() as session:
             work = self._work(session, self._row(session, transcript))
-            return Parts(work, self._results(session, transcript), self._silences(session, transcript))
+            results = session.scalars(
+                select(ChunkRow.result)
+                .where(ChunkRow.transcript_id == transcript, ChunkRow.state == ChunkState.DONE)
+                .order_by(ChunkRow.index)
+            )
+            silences = session.execute(
+                select(SilenceRow.start, SilenceRow.end, SilenceRow.score)
+                .where(SilenceRow.transcript_id == transcript)
+                .order_by(SilenceRow.start)
+            )
+            return Parts(
+                work,
+                [result for result in results if result is not None],
+                [(Span(start, end), score) for start, end, score in silences],
+            )
 
     # Merging
 

@@ -28,7 +28,7 @@ from stenopool.errors import MediaError
 from storage.database import open_database
 from storage.folder import FolderStore
 from storage.keys import pcm_key
-from storage.ledger import Ledger, Work
+from storage.ledger import Ledger
 from storage.redactions import Redactions
 from workers.aggregate import aggregate, transcript_of
 from workers.assignment import assign
@@ -127,8 +127,6 @@ class Driver:
         self._decoders = decoders
         self._limits = config.limits
         self._stop = stop or threading.Event()
-        #: Transcripts that are complete, until the first source of theirs is handed out.
-        self._merged: dict[int, Work] = {}
         self.timings = Timings()
         with ExitStack() as opened:
             self._presence = Presence(config.home / "workers")
@@ -271,9 +269,8 @@ class Driver:
             return
         for transcript in self._ledger.without_open_chunks(self._transcriber.open):
             aggregate(self._ledger, transcript)
-            if (work := self._ledger.work(transcript)).complete:
+            if self._ledger.work(transcript).complete:
                 self._transcriber.remove(transcript)
-                self._merged[transcript] = work
 
     def _is_complete(self, prepared: Prepared) -> bool:
         return self._transcriber.open.isdisjoint(work.id for work in prepared.works)
@@ -281,8 +278,7 @@ class Driver:
     def _outcome(self, prepared: Prepared) -> Outcome:
         transcripts, redacted = [], []
         for work, source in zip(prepared.works, prepared.sources, strict=True):
-            merged = self._merged.pop(work.id, None) or self._ledger.work(work.id)
-            transcript = transcript_of(merged, source, prepared.source.name)
+            transcript = transcript_of(self._ledger.work(work.id), source, prepared.source.name)
             transcripts.append(transcript)
             if self._rules is not None:
                 redacted.append(redact(self._redactions, work.id, transcript, self._rules).transcript)

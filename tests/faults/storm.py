@@ -315,7 +315,7 @@ class Storm:
         for submission in submissions:
             sound = self._sounds[submission.id].pcm
             for _, transcript in self.farm.desk.submission(submission.id).transcripts:
-                for record in ledger.results(transcript):
+                for record in ledger.parts(transcript).results:
                     result = result_of_record(record)
                     pcm = sound[result.span.start : result.span.end]
                     poisoned = np.array_equal(pcm[: len(POISON)], POISON)

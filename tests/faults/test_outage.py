@@ -211,7 +211,7 @@ def test_chunks_that_cannot_be_read_are_given_back(
     engine.transcribe(chunks, suspect=False)
 
     transcript = chunks[0][0]
-    heard = [result_of_record(record) for record in farm.ledger.results(transcript)]
+    heard = [result_of_record(record) for record in farm.ledger.parts(transcript).results]
     assert [one.segments[0].text for one in heard] == [
         text_of(pcm[start : start + CHUNK * S]) for start in range(0, len(pcm), CHUNK * S)
     ]

@@ -409,7 +409,7 @@ def test_who_dies_in_company_is_tried_apart_and_then_quarantined(farm: Farm) -> 
 
     assert died_with == [SUSPECTS, 1]
     assert done == set(range(20)) - {2}
-    results = farm.ledger.results(transcript)
+    results = farm.ledger.parts(transcript).results
     assert results[2]["failed"] == f"{1 + len(died_with)} workers died with it"
     assert farm.ledger.work(transcript).chunks_open == 0
 
@@ -436,7 +436,7 @@ def test_where_machines_die_a_third_death_is_no_proof(farm: Farm) -> None:
         deaths += 1
     assert deaths == MOST_DEATHS
     assert [index for _, index in swept.quarantined] == [0]
-    assert farm.ledger.results(swept.quarantined[0][0])[0]["failed"] == "6 workers died with it"
+    assert farm.ledger.parts(swept.quarantined[0][0]).results[0]["failed"] == "6 workers died with it"
 
 
 def test_when_machines_die_no_more_a_death_counts(farm: Farm) -> None:
@@ -448,7 +448,7 @@ def test_when_machines_die_no_more_a_death_counts(farm: Farm) -> None:
     [claim] = farm.ledger.claim_suspects("w", ENGINE)
     farm.expire()
     assert farm.ledger.sweep_crashed().quarantined == [(claim.transcript, 0)]
-    assert farm.ledger.results(claim.transcript)[0]["failed"] == "4 workers died with it"
+    assert farm.ledger.parts(claim.transcript).results[0]["failed"] == "4 workers died with it"
 
 
 def test_nobody_is_tried_alone_while_nothing_is_known(farm: Farm) -> None:

@@ -159,7 +159,7 @@ def test_deaths_are_judged_by_the_farms_own_lease(farm: Farm, broker: Broker) ->
         Dispatcher(farm.engine, broker, lease=1.0).tick()
 
     assert claim.index == 0
-    assert farm.ledger.results(transcript) == [{}], "what the other had, and no gap"
+    assert farm.ledger.parts(transcript).results == [{}], "what the other had, and no gap"
 
 
 def test_a_suspect_has_a_hint_of_its_own() -> None:

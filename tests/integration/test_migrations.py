@@ -129,7 +129,7 @@ def test_a_ledger_of_this_machine_is_brought_up_to_date_as_it_is_opened(tmp_path
     assert (work.id, work.chunks_open) == (7, 1)
     [claim] = ledger.claim("me", [7], 5)
     assert ledger.finish(claim, {"text": "two"}) == 0
-    assert ledger.results(7) == [{"text": "one"}, {"text": "two"}]
+    assert ledger.parts(7).results == [{"text": "one"}, {"text": "two"}]
     ledger.close()
     with database(f"sqlite:///{path}") as engine:
         assert differences(engine) == []

@@ -174,7 +174,7 @@ def test_a_gap_of_a_sequential_transcript_is_told_what_it_was_told(hand_farm: Ha
     assert ledger.mend(work.id, queued) == mended, "it is being made already"
 
     assert (mended.version, mended.chunks_total, mended.chunks_open) == (2, 4, 2)
-    assert ledger.silences(mended.id) == ledger.silences(work.id)
+    assert ledger.parts(mended.id).silences == ledger.parts(work.id).silences
     hand_farm.admit()
     assert [(one.index, one.carried) for one in hand_farm.claim()] == [(1, {"after": 0}), (2, {"after": 1})]
     with hand_farm.farm.database.connect() as connection:

@@ -182,8 +182,8 @@ def test_a_plan_is_kept_as_it_was_made(ledger: Ledger) -> None:
     )
     assert ledger.work(work.id) == ledger.latest(RECORDING, "work") == work
     assert ledger.spans(work.id) == ledger.open_spans(work.id) == [Span(0, 10 * S), Span(20 * S, 50 * S)]
-    assert ledger.silences(work.id) == [(Span(10 * S, 20 * S), 0.125), (Span(50 * S, 60 * S), 0.25)]
-    assert ledger.results(work.id) == []
+    assert ledger.parts(work.id).silences == [(Span(10 * S, 20 * S), 0.125), (Span(50 * S, 60 * S), 0.25)]
+    assert ledger.parts(work.id).results == []
 
 
 def test_a_plan_is_kept_whole_or_not_at_all(engine: Engine, ledger: Ledger) -> None:
@@ -294,7 +294,7 @@ def test_a_chunk_goes_from_ready_to_leased_to_done(engine: Engine, ledger: Ledge
 
     done = {"state": "done", "attempt": 1, "fence": 1, "worker": None, "lease_until": None, "result": {"text": "hello"}}
     assert table(engine, work.id) == [place | done]
-    assert ledger.results(work.id) == [{"text": "hello"}]
+    assert ledger.parts(work.id).results == [{"text": "hello"}]
 
 
 def test_claims_come_in_the_order_of_planning(ledger: Ledger) -> None:
@@ -332,7 +332,7 @@ def test_each_finish_counts_once(ledger: Ledger) -> None:
     assert ledger.finish(second, {"n": 2}) == 0
     assert ledger.finish(first, {"n": 11}) is None
     assert ledger.work(work.id).chunks_open == 0
-    assert ledger.results(work.id) == [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert ledger.parts(work.id).results == [{"n": 1}, {"n": 2}, {"n": 3}]
     assert ledger.work(bystander.id) == bystander
 
 
@@ -372,7 +372,7 @@ def test_a_late_result_is_refused(engine: Engine, ledger: Ledger) -> None:
     before = ledger.work(work.id), table(engine, work.id)
     assert ledger.finish(late, {"from": "ada"}) is None  # somebody else has done it
     assert (ledger.work(work.id), table(engine, work.id)) == before
-    assert ledger.results(work.id) == [{"from": "bob"}]
+    assert ledger.parts(work.id).results == [{"from": "bob"}]
 
 
 def test_the_same_worker_may_not_finish_under_its_older_fence(ledger: Ledger) -> None:
@@ -384,7 +384,7 @@ def test_the_same_worker_may_not_finish_under_its_older_fence(ledger: Ledger) ->
 
     assert ledger.finish(old, {"try": 1}) is None
     assert ledger.finish(new, {"try": 2}) == 0
-    assert ledger.results(work.id) == [{"try": 2}]
+    assert ledger.parts(work.id).results == [{"try": 2}]
 
 
 # Sequential transcripts
@@ -666,7 +666,7 @@ def test_threads_never_claim_the_same_chunk(ledger: Ledger) -> None:
 
     assert sorted(index for index, _ in did) == list(range(200))
     assert sorted(left for _, left in did if left is not None) == list(range(200))
-    assert ledger.results(work.id) == [{"index": index} for index in range(200)]
+    assert ledger.parts(work.id).results == [{"index": index} for index in range(200)]
 
 
 def test_one_of_many_mergers_wins(ledger: Ledger) -> None:
@@ -731,7 +731,7 @@ def test_processes_never_claim_the_same_chunk(engine: Engine, ledger: Ledger) ->
     assert sorted(int(index) for index, _, _ in did) == list(range(200))
     assert {fence for _, fence, _ in did} == {"1"}
     assert sorted(int(left) for _, _, left in did) == list(range(200))
-    by = Counter(result["worker"] for result in ledger.results(work.id))
+    by = Counter(result["worker"] for result in ledger.parts(work.id).results)
     assert (by["ada"], by["bob"]) == tuple(len(output.splitlines()) for output in outputs)
 
 
@@ -825,7 +825,7 @@ class Life(RuleBasedStateMachine):
         """The counter is the number of chunks that are not done, and each result is the one that was accepted."""
         if hasattr(self, "work"):
             assert self.ledger.work(self.work.id).chunks_open == self.work.chunks_total - len(self.done)
-            assert self.ledger.results(self.work.id) == [{"number": self.done[i]} for i in sorted(self.done)]
+            assert self.ledger.parts(self.work.id).results == [{"number": self.done[i]} for i in sorted(self.done)]
             assert self.ledger.holders() == {worker for worker, _ in self.holder.values()}
 
     def teardown(self) -> None:
