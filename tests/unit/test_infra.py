@@ -400,7 +400,7 @@ def test_each_process_of_the_api_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "set_up", styles.append)
     monkeypatch.setattr(site, "process_is", lambda **_: None)
     monkeypatch.setattr(site, "make_site", lambda *_: None)
-    monkeypatch.setattr(site.Farm, "find", lambda _: None)
+    monkeypatch.setattr("workers.farm.Farm.find", lambda _: None)
     site.from_env()
 
     assert styles == ["json"]
