@@ -1,6 +1,7 @@
-# syntax=docker/dockerfile:1
 # All of the farm that needs no device: API, scheduler, and workers that ingest, merge and publish. There is no JAX in it.
 #   docker build -f infra/docker/desk.Dockerfile -t stenopool-desk .
+# Where packages come from another index than PyPI, its address and password are a secret, and in no layer of the image:
+#   --secret id=pip,src=$HOME/.config/pip/pip.conf
 
 # Pin it in production: --build-arg PYTHON_IMAGE=python:3.12-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
@@ -11,7 +12,8 @@ RUN python -m venv /opt/stenopool
 WORKDIR /src
 # Before the code: it changes less often.
 COPY infra/docker/desk.lock ./
-RUN /opt/stenopool/bin/pip install --require-hashes --only-binary=:all: -r desk.lock
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/stenopool/bin/pip install --require-hashes --only-binary=:all: -r desk.lock
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY stenopool stenopool
 COPY workers workers

@@ -1,8 +1,9 @@
-# syntax=docker/dockerfile:1
 # A worker with an engine. On CPUs, or with CUDA, which comes in JAX's own wheels: the host needs the driver and the
 # NVIDIA container toolkit, and nothing else.
 #   docker build -f infra/docker/engine.Dockerfile -t stenopool-engine .
 #   docker build -f infra/docker/engine.Dockerfile -t stenopool-engine:cuda --build-arg DEVICE=cuda .
+# Where packages come from another index than PyPI, its address and password are a secret, and in no layer of the image:
+#   --secret id=pip,src=$HOME/.config/pip/pip.conf
 
 # Pin it in production: --build-arg PYTHON_IMAGE=python:3.12-slim-bookworm@sha256:...
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
@@ -14,11 +15,13 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/stenopool
 WORKDIR /src
 COPY requirements.lock ./
-RUN /opt/stenopool/bin/pip install --require-hashes --only-binary=:all: -r requirements.lock
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/stenopool/bin/pip install --require-hashes --only-binary=:all: -r requirements.lock
 
 FROM cpu AS cuda
 COPY infra/docker/cuda.lock ./
-RUN /opt/stenopool/bin/pip install --require-hashes --only-binary=:all: -r cuda.lock
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /opt/stenopool/bin/pip install --require-hashes --only-binary=:all: -r cuda.lock
 
 # hadolint ignore=DL3006
 FROM ${DEVICE} AS build

@@ -97,6 +97,11 @@ def main() -> None:
     except StenopoolError as error:
         _say(str(error), logging.ERROR)
         code = 2 if isinstance(error, UsageError) else 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("jax", "jaxlib", "flax"):
+            raise
+        _say("this needs JAX, which is not in this installation; call it where an engine runs", logging.ERROR)
+        code = 1
     except BrokenPipeError:
         code = 1
         sys.stderr.close()  # whoever read our output has left: nothing more to say

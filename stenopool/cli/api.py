@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SCOPES = ("submit", "read", "admin")
 
+#: Seconds for which a process of several may say nothing, until it is ended and another takes its place.
+SILENT_FOR = 60
+
 #: Hours that a key counts after the next one was made.
 OVERLAP = 24.0
 
@@ -51,6 +54,8 @@ def api(host: str, port: int, processes: int, supervised: bool) -> None:
     config = Config.from_env()
     # Answers go by what is asked, not by who asks: no access log, in which secrets could stand.
     settings: dict[str, Any] = {"host": host, "port": port, "log_config": None, "access_log": False}
+    # On a busy machine a process may take long until it says anything: not to be killed for that, over and over.
+    settings["timeout_worker_healthcheck"] = SILENT_FOR
     farm = Farm.find(config)
     try:
         with alive(farm, new_worker("api")) as begin:

@@ -67,7 +67,11 @@ def checks_of(config: Config, model: str, seconds: float) -> list[Check]:
         checks.append(Check("store", partial(look_at_store, subject.store, seconds), reach))
     checks += [
         Check("model", partial(look_at_model, model), "see that its folder can be read"),
-        Check("device", partial(look_at_device, seconds), "see to its driver, and to who else uses it"),
+        Check(
+            "device",
+            partial(look_at_device, seconds, elsewhere=not subject.at_home),
+            "see to its driver, and to who else uses it",
+        ),
         Check("media", look_at_media, "install av anew: pip install --force-reinstall av"),
     ]
     checks += [

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 from models.checkpoint import find_checkpoint
@@ -17,18 +18,26 @@ from stenopool.doctor.findings import Finding, doubtful, failed, fine
 LITTLE_ROOM, NO_ROOM = 5e9, 0.2e9
 
 
+def has_jax() -> bool:
+    """Whether this installation could hear at all: that of the farm's desk, which has no device, could not."""
+    return find_spec("jax") is not None
+
+
 def look_at_model(name: str) -> Finding:
     """Whether a model is here, and is a Whisper; its weights are not loaded."""
     from models.tokens import Vocabulary
-    from models.whisper.weights import read_headers
 
     checkpoint = find_checkpoint(name, fetch=False)
     vocabulary = Vocabulary(checkpoint)
-    n_tensors = sum(len(read_headers(file)) for file in checkpoint.weights)
+    tensors = ""
+    if has_jax():
+        from models.whisper.weights import read_headers
+
+        tensors = f" in {sum(len(read_headers(file)) for file in checkpoint.weights)} tensors"
     size = sum(file.stat().st_size for file in checkpoint.weights)
     n_languages = len(vocabulary.special.languages) or 1
     return fine(
-        f"{name}: {size / 1e6:.0f} MB in {n_tensors} tensors, {checkpoint.dims.n_vocab} tokens, "
+        f"{name}: {size / 1e6:.0f} MB{tensors}, {checkpoint.dims.n_vocab} tokens, "
         f"{n_languages} language{'s' * (n_languages > 1)}"
     )
 
@@ -42,9 +51,12 @@ print(json.dumps(describe_devices()))
 """
 
 
-def look_at_device(seconds: float) -> Finding:
-    """What JAX computes on."""
+def look_at_device(seconds: float, *, elsewhere: bool = False) -> Finding:
+    """What JAX computes on. Without JAX it is a fault, unless engines are `elsewhere`."""
     from workers.decoders import usable_cores
+
+    if elsewhere and not has_jax():
+        return fine("no JAX in this installation: engines run elsewhere")
 
     path = json.dumps([os.path.abspath(folder) for folder in sys.path])  # noqa: PTH100 - "" is the current one
     try:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stenopool.api.app import make_app
 from stenopool.api.session import SAFE
 from stenopool.config import Config
+from stenopool.logs import process_is, set_up
 from stenopool.web import campaigns, overview, player, recordings, searching, signing_in, uploading
 from stenopool.web.live import Snapshots
 from stenopool.web.pages import SignInFirst, page, sign_in_first
@@ -55,6 +56,8 @@ def make_site(farm: Farm, config: Config) -> FastAPI:
 def from_env() -> FastAPI:
     """That of the farm that the settings name: what each process of a server makes for itself."""
     config = Config.from_env()
+    set_up(config.log)  # a process of its own, which has only its environment from the one that began it
+    process_is(role="api")
     return make_site(Farm.find(config), config)
 
 

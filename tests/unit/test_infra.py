@@ -18,6 +18,9 @@ from sqlalchemy import create_engine, make_url, text
 
 from stenopool.cli import cli
 from stenopool.config import SETTINGS
+from stenopool.doctor.findings import fine
+from stenopool.doctor.machine import look_at_device, look_at_model
+from stenopool.web import site
 from storage.database import open_database
 from storage.figures import Figures
 from storage.folder import FolderStore
@@ -207,6 +210,35 @@ def test_a_pod_is_kept_small(name: str) -> None:
         }
 
 
+def test_the_api_has_a_folder_for_what_it_is_sent() -> None:
+    """Which its image's home is; all else of it is read-only. Whoever serves one farm shares it."""
+    home = "/var/lib/stenopool"
+    assert f"STENOPOOL_HOME={home}" in (INFRA / "docker" / "desk.Dockerfile").read_text()
+    assert f"uploads:{home}" in SERVICES["api"]["volumes"]
+    pod = PODS["Deployment/api"]
+    [mount] = [one for one in pod["containers"][0]["volumeMounts"] if one["mountPath"] == home]
+    [volume] = [one for one in pod["volumes"] if one["name"] == mount["name"]]
+    [claim] = [
+        one
+        for one in MANIFESTS
+        if one["kind"] == "PersistentVolumeClaim"
+        and one["metadata"]["name"] == volume["persistentVolumeClaim"]["claimName"]
+    ]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_every_volume_of_compose_is_one() -> None:
+    """What is mounted is named below, and what is named is mounted."""
+    named = {mount.partition(":")[0] for one in SERVICES.values() for mount in one.get("volumes", ())}
+
+    assert {name for name in named if not name.startswith(".")} == COMPOSE["volumes"].keys()
+
+
+def test_postgres_is_there_when_it_is_reached_from_elsewhere() -> None:
+    """By its socket a server answers, too, that is only there while the database is being made."""
+    assert "--host=127.0.0.1" in SERVICES["postgres"]["healthcheck"]["test"]
+
+
 def test_secrets_are_made_once(tmp_path: Path) -> None:
     """All that compose reads; a second time changes none, and no two are alike."""
     script = tmp_path / "make-secrets.sh"
@@ -292,6 +324,11 @@ def test_the_images_install_what_is_pinned() -> None:
         assert installed == locks
         assert dockerfile.count("pip install") == len(locks) + 1  # and ourselves, without asking for anything
         assert "pip install --no-deps --no-build-isolation ." in dockerfile
+        # Another index, with its password, is there while it is asked, and in no layer.
+        assert dockerfile.count("RUN --mount=type=secret,id=pip,target=/etc/pip.conf \\\n") == len(locks)
+        assert not re.search(r"PIP_\w*(INDEX|LINKS|CERT)", dockerfile)
+        # A frontend would be fetched from Docker's registry at each build, for nothing: BuildKit has one.
+        assert "syntax=" not in dockerfile
         assert "USER 10001:10001" in dockerfile
 
 
@@ -322,3 +359,48 @@ for name in sys.argv[1:]:
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("words", [["models", "list"], ["models", "verify", "pocket"]], ids=" ".join)
+def test_what_needs_jax_says_so(words: list[str]) -> None:
+    """In a line, where there is none."""
+    program = """
+import sys
+
+class Refuses:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("jax", "jaxlib", "flax"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuses())
+from stenopool.cli import main
+
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    said = "stenopool: this needs JAX, which is not in this installation; call it where an engine runs\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_the_doctor_does_not_miss_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where engines run elsewhere."""
+    monkeypatch.setattr("stenopool.doctor.machine.has_jax", lambda: False)
+
+    assert look_at_device(1, elsewhere=True) == fine("no JAX in this installation: engines run elsewhere")
+    assert look_at_model("pocket") == fine("pocket: 13 MB, 2608 tokens, 99 languages")
+
+
+def test_each_process_of_the_api_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the one does that began it, which hands it nothing but its environment."""
+    monkeypatch.setenv("STENOPOOL_LOG", "json")
+    styles: list[str] = []
+    monkeypatch.setattr(site, "set_up", styles.append)
+    monkeypatch.setattr(site, "process_is", lambda **_: None)
+    monkeypatch.setattr(site, "make_site", lambda *_: None)
+    monkeypatch.setattr("workers.farm.Farm.find", lambda _: None)
+    site.from_env()
+
+    assert styles == ["json"]
