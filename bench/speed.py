@@ -183,10 +183,11 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, metavar="PYTHON", help="of the environment that make parity makes")
     parser.add_argument("--rounds", type=int, default=5, help="of which the medians are taken")
     parser.add_argument("--only", default="pocket,tiny,small", help="which models; the figures of others stay")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="the file of the figures")
     parser.add_argument("--show", action="store_true", help="print what was measured the last time")
     parser.add_argument("--dry", action="store_true", help="print, and keep nothing")
     arguments = parser.parse_args()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results: dict[str, Any] = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
     if arguments.show:
         print(markdown(results))
         return
@@ -198,7 +199,7 @@ def main() -> None:
         }
         print(markdown({name: results[name]}), flush=True)
         if not arguments.dry:
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
