@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -33,6 +32,7 @@ from models.checkpoint import Checkpoint, find_checkpoint
 from models.engine import Engine
 from models.training.log import read_log
 from stenopool.domain import SAMPLE_RATE
+from tests import sounds
 from workers.training.sentences import sentences
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -58,20 +58,13 @@ HELD_OUT = 100  # sentences of the voice
 ROUNDS = 5
 
 
-def write(path: Path, pcm: np.ndarray) -> None:
-    """A WAV file of int16 samples."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
-        file.writeframes(pcm.tobytes())
-
-
 def write_manifest(path: Path, said: Sequence[Said], *, labelled: bool) -> Path:
     """Each as a file and a line, with texts and times or without."""
     folder = path.with_suffix("")
     folder.mkdir(exist_ok=True)
     lines = []
     for number, one in enumerate(said):
-        write(folder / f"{number:04}.wav", one.pcm)
+        sounds.write(folder / f"{number:04}.wav", one.pcm)
         line: dict[str, Any] = {"audio": f"{folder.name}/{number:04}.wav", "language": "en"}
         if labelled:
             line |= {"text": one.text}
@@ -154,7 +147,7 @@ def distilled(folder: Path) -> dict[str, Any]:
         for size in (5, 15, 30):
             spoke = [(part := other_sentences(style, 15, f"{voice}"), spoken(voice, part)) for voice in HEARD]
             sets.append(
-                ("heard", style, size, [one for part, sounds in spoke for one in windows(part, sounds, size, rng)])
+                ("heard", style, size, [one for part, said in spoke for one in windows(part, said, size, rng)])
             )
     engines = {"teacher": Engine(find_checkpoint("pocket")), "student": Engine(Checkpoint("student", output / "model"))}
     rows = {name: list(measure(engine, sets)) for name, engine in engines.items()}
