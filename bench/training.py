@@ -146,9 +146,7 @@ def distilled(folder: Path) -> dict[str, Any]:
     for style in ("office", "story"):
         for size in (5, 15, 30):
             spoke = [(part := other_sentences(style, 15, f"{voice}"), spoken(voice, part)) for voice in HEARD]
-            sets.append(
-                ("heard", style, size, [one for part, said in spoke for one in windows(part, said, size, rng)])
-            )
+            sets.append(("heard", style, size, [one for part, said in spoke for one in windows(part, said, size, rng)]))
     engines = {"teacher": Engine(find_checkpoint("pocket")), "student": Engine(Checkpoint("student", output / "model"))}
     rows = {name: list(measure(engine, sets)) for name, engine in engines.items()}
     return {
